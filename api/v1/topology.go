@@ -1,0 +1,106 @@
+package v1
+
+import "time"
+
+// OrganizationSpec describes an organization: the owner of every other resource and the border of what a role
+// allows.
+type OrganizationSpec struct {
+	// DisplayName is for people.
+	DisplayName string `json:"displayName,omitempty"`
+	// Description is for people.
+	Description string `json:"description,omitempty"`
+}
+
+// SiteSpec describes a place where gateways run.
+type SiteSpec struct {
+	// Cloud is the provider: aws, azure, gcp, on-premise or any other word.
+	Cloud string `json:"cloud,omitempty"`
+	// Region is the provider's name of the region.
+	Region string `json:"region,omitempty"`
+	// Zone is the provider's name of the zone within the region.
+	Zone string `json:"zone,omitempty"`
+	// Jurisdiction is the law that the site is under: EU, US, CH or any other word.
+	Jurisdiction string `json:"jurisdiction,omitempty"`
+}
+
+// GatewayGroupSpec describes a set of gateways of one site that run the same configuration.
+type GatewayGroupSpec struct {
+	// Site is the name of the Site where the gateways of the group run.
+	Site string `json:"site"`
+}
+
+// EnvironmentSpec describes an environment: a stage such as test or prod that APIs are deployed to.
+type EnvironmentSpec struct {
+	// DisplayName is for people.
+	DisplayName string `json:"displayName,omitempty"`
+	// Placements are the gateway groups that run the environment.
+	Placements []Placement `json:"placements,omitempty"`
+}
+
+// Placement puts an environment on a gateway group.
+type Placement struct {
+	// GatewayGroup is the name of the GatewayGroup.
+	GatewayGroup string `json:"gatewayGroup"`
+}
+
+// EnvironmentGroupSpec binds hostnames to environments.
+type EnvironmentGroupSpec struct {
+	// Hostnames are the names that consumers call: exact, or with "*" as the whole first label
+	// ("*.api.example.com"), or "*" alone for every host that no other group names. A hostname belongs to one
+	// group of all.
+	Hostnames []string `json:"hostnames"`
+	// Environments are the environments whose APIs answer under the hostnames. Two APIs deployed to them cannot
+	// have the same base path.
+	Environments []string `json:"environments"`
+}
+
+// RoleBinding grants a role in an organization.
+type RoleBinding struct {
+	// Organization is the name of the organization, or "*" for all of them and for the kinds that belong to none.
+	Organization string `json:"organization"`
+	// Role is admin (everything, also principals, join tokens and backups), editor (resources and keys) or viewer
+	// (read only).
+	Role string `json:"role"`
+}
+
+// PrincipalSpec describes who may call the control API.
+type PrincipalSpec struct {
+	// Roles are the roles of the principal. Without one it may do nothing.
+	Roles []RoleBinding `json:"roles,omitempty"`
+	// Tokens are the bearer tokens of the principal, by their hash. Hansa writes them; a token itself is shown once.
+	Tokens []TokenHash `json:"tokens,omitempty"`
+}
+
+// TokenHash is a bearer token as the record knows it.
+type TokenHash struct {
+	// ID names the token in lists and audit records.
+	ID string `json:"id"`
+	// SHA256 is the hash of the token, in lower-case hexadecimal.
+	SHA256 string `json:"sha256"`
+	// ExpiresAt is when the token ends; absent: never.
+	ExpiresAt time.Time `json:"expiresAt,omitzero"`
+}
+
+// JoinTokenSpec describes a one-time token that a new gateway enrols with.
+type JoinTokenSpec struct {
+	// GatewayGroup is the group that the gateway will belong to.
+	GatewayGroup string `json:"gatewayGroup"`
+	// SHA256 is the hash of the secret part of the token, in lower-case hexadecimal.
+	SHA256 string `json:"sha256"`
+	// ExpiresAt is when the token ends.
+	ExpiresAt time.Time `json:"expiresAt"`
+	// UsedBy is the gateway that enrolled with the token; empty while it is unused.
+	UsedBy string `json:"usedBy,omitempty"`
+}
+
+// GatewaySpec describes an enrolled gateway.
+type GatewaySpec struct {
+	// GatewayGroup is the group whose configuration the gateway runs.
+	GatewayGroup string `json:"gatewayGroup"`
+	// PublicKey is the SHA-256 of the gateway's public key (SubjectPublicKeyInfo), in lower-case hexadecimal.
+	PublicKey string `json:"publicKey"`
+	// EnrolledAt is when the gateway first joined.
+	EnrolledAt time.Time `json:"enrolledAt"`
+	// Revoked gateways are refused on the link, whatever their certificate says.
+	Revoked bool `json:"revoked,omitempty"`
+}

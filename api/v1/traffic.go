@@ -1,0 +1,201 @@
+package v1
+
+// BackendSpec describes a service that APIs forward to.
+type BackendSpec struct {
+	// Protocol is how the gateway talks to the endpoints: http or https. Default: http.
+	Protocol string `json:"protocol,omitempty"`
+	// Endpoints are the addresses of the service. At least one.
+	Endpoints []Endpoint `json:"endpoints"`
+	// Host is the Host header that the backend sees. Default: the one of the request; "endpoint" sends the
+	// address of the endpoint; anything else is sent as it stands.
+	Host string `json:"host,omitempty"`
+	// TLS tells how to verify an https backend.
+	TLS *BackendTLS `json:"tls,omitempty"`
+	// Timeouts bound each phase of a call.
+	Timeouts *BackendTimeouts `json:"timeouts,omitempty"`
+	// Connections bound the pool of each gateway and endpoint.
+	Connections *BackendConnections `json:"connections,omitempty"`
+}
+
+// Endpoint is one address of a backend.
+type Endpoint struct {
+	// Address is host:port.
+	Address string `json:"address"`
+}
+
+// BackendTLS tells how to verify an https backend.
+type BackendTLS struct {
+	// ServerName is the name that the certificate must carry. Default: the host of the endpoint.
+	ServerName string `json:"serverName,omitempty"`
+	// CA is one or more PEM certificates to trust instead of the system's.
+	CA string `json:"ca,omitempty"`
+}
+
+// BackendTimeouts bound each phase of a call to a backend.
+type BackendTimeouts struct {
+	// Connect bounds the making of a connection, TLS included. Default: 5s.
+	Connect Duration `json:"connect,omitempty"`
+	// Response bounds the time from the last byte of the request to the head of the response. Default: 30s.
+	Response Duration `json:"response,omitempty"`
+	// Idle bounds the silence between two pieces of a body, either way. Default: 60s.
+	Idle Duration `json:"idle,omitempty"`
+}
+
+// BackendConnections bound a pool of connections.
+type BackendConnections struct {
+	// Max is how many connections a gateway holds to one endpoint; a request beyond them is answered with 503
+	// upstream-busy. Default: 1024.
+	Max int `json:"max,omitempty"`
+	// MaxIdle is how many of them are kept when unused. Default: 128.
+	MaxIdle int `json:"maxIdle,omitempty"`
+	// IdleTimeout is how long an unused connection is kept. Default: 90s.
+	IdleTimeout Duration `json:"idleTimeout,omitempty"`
+}
+
+// APISpec describes an API: a base path, its operations, where they are forwarded and what is checked on the way.
+// Every change of the spec makes a new immutable revision.
+type APISpec struct {
+	// DisplayName is for people.
+	DisplayName string `json:"displayName,omitempty"`
+	// Description is for people.
+	Description string `json:"description,omitempty"`
+	// BasePath is the prefix, in whole segments, of every path of the API: "/catalog/v1". A segment may be "*"
+	// and then matches any one segment. "/" takes every path that no other base path takes. The longest match
+	// wins, and at equal length the one whose first differing segment is not "*".
+	BasePath string `json:"basePath"`
+	// Backend is the name of the Backend that requests are forwarded to. May be empty only if every operation
+	// answers by itself with the policy respond.
+	Backend string `json:"backend,omitempty"`
+	// BackendPath replaces the base path in what the backend sees. Default: "/", which sends the path below
+	// the base path. To send the path unchanged repeat the base path here.
+	BackendPath string `json:"backendPath,omitempty"`
+	// Operations are the calls of the API. Empty: every method and path below the base path. Otherwise what
+	// matches none is answered with 404 no-route.
+	Operations []Operation `json:"operations,omitempty"`
+	// Policies apply to every operation, before those of the operation itself.
+	Policies Policies `json:"policies,omitzero"`
+	// MaxRequestBytes bounds the body of a request; a longer one is answered with 413 bad-request-body-too-large.
+	// Default: 0, no bound, since bodies are streamed.
+	MaxRequestBytes int64 `json:"maxRequestBytes,omitempty"`
+	// Definition is the document that the API was imported from, kept for people and portals. It never reaches
+	// a gateway.
+	Definition *Definition `json:"definition,omitempty"`
+}
+
+// Definition is the formal description of an API.
+type Definition struct {
+	// Format is openapi.
+	Format string `json:"format"`
+	// Document is the text, as it was imported. At most 20 MB.
+	Document string `json:"document"`
+}
+
+// Operation is one call of an API.
+type Operation struct {
+	// Name is unique within the API. It stands in the access log and in metrics. 1 to 128 characters of letters,
+	// digits and "-._/{}:"; default: the method and the path.
+	Name string `json:"name,omitempty"`
+	// Method is an HTTP method in upper case, or "*" for any.
+	Method string `json:"method"`
+	// Path is the path below the base path. A segment may be {name}, which matches any one non-empty segment,
+	// or hold one or more {name} between literal text ("/reports/{id}.json"); a last segment "{name*}" or "*"
+	// matches the rest of the path. A literal segment wins over a mixed one, that one over {name}, that one over "*".
+	Path string `json:"path"`
+	// Policies apply to this operation, after those of the API.
+	Policies Policies `json:"policies,omitzero"`
+}
+
+// Policies are the steps that a request and its response pass, in order.
+type Policies struct {
+	// Request is passed before the request is forwarded.
+	Request []Policy `json:"request,omitempty"`
+	// Response is passed before the response is sent to the consumer.
+	Response []Policy `json:"response,omitempty"`
+}
+
+// Policy is one step; exactly one of its fields is set.
+type Policy struct {
+	// APIKey asks for an API key of a subscription to a product that holds this API.
+	APIKey *APIKeyPolicy `json:"apiKey,omitempty"`
+	// RateLimit bounds the number of requests in a short window, in the gateway.
+	RateLimit *RateLimitPolicy `json:"rateLimit,omitempty"`
+	// Quota bounds the number of requests in a window.
+	Quota *QuotaPolicy `json:"quota,omitempty"`
+	// SetHeaders changes header fields.
+	SetHeaders *SetHeadersPolicy `json:"setHeaders,omitempty"`
+	// Respond answers the request in the gateway.
+	Respond *RespondPolicy `json:"respond,omitempty"`
+}
+
+// APIKeyPolicy asks for an API key.
+type APIKeyPolicy struct {
+	// Header is the header field that carries the key. Default: X-API-Key, unless Query is set.
+	Header string `json:"header,omitempty"`
+	// Query is the query parameter that carries the key, instead of or beside the header.
+	Query string `json:"query,omitempty"`
+	// Forward leaves the key in what the backend sees. Default: false, the key is removed.
+	Forward bool `json:"forward,omitempty"`
+}
+
+// RateLimitPolicy bounds the number of requests in a short window. Without a limit of its own it takes the
+// rateLimit of the product that the key belongs to; if that has none either, nothing is bounded.
+type RateLimitPolicy struct {
+	// Limit is the number of requests per window.
+	Limit uint64 `json:"limit,omitempty"`
+	// Window is the length of the window, 1s to 1h.
+	Window Duration `json:"window,omitempty"`
+	// By says who shares the limit: subscription, application, clientIP or api. Default: subscription after
+	// apiKey, otherwise clientIP.
+	By string `json:"by,omitempty"`
+}
+
+// QuotaPolicy bounds the number of requests in a window, counted from UTC-aligned starts. Without a limit of its
+// own it takes the quota of the product that the key belongs to; if that has none either, nothing is bounded.
+type QuotaPolicy struct {
+	// Limit is the number of requests per window.
+	Limit uint64 `json:"limit,omitempty"`
+	// Window is the length of the window, 1s to 366d.
+	Window Duration `json:"window,omitempty"`
+	// By says who shares the quota: subscription, application or api. Default: subscription after apiKey, otherwise api.
+	By string `json:"by,omitempty"`
+}
+
+// SetHeadersPolicy changes header fields, of the request or of the response by the list it stands in.
+type SetHeadersPolicy struct {
+	// Remove takes these fields away first.
+	Remove []string `json:"remove,omitempty"`
+	// Set replaces fields or makes them.
+	Set map[string]string `json:"set,omitempty"`
+	// Add makes fields beside those that are there.
+	Add map[string]string `json:"add,omitempty"`
+}
+
+// RespondPolicy answers the request in the gateway.
+type RespondPolicy struct {
+	// Status is the status code, 200 to 599. Default: 200.
+	Status int `json:"status,omitempty"`
+	// Headers are the fields of the answer.
+	Headers map[string]string `json:"headers,omitempty"`
+	// Body is the content of the answer. At most 64 kB.
+	Body string `json:"body,omitempty"`
+}
+
+// APIRevisionSpec is one immutable revision of an API. Its resource is named "<api>.<revision>".
+type APIRevisionSpec struct {
+	// API is the name of the API.
+	API string `json:"api"`
+	// Revision counts from 1.
+	Revision uint64 `json:"revision"`
+	// Spec is the spec of the API at that revision.
+	Spec APISpec `json:"spec"`
+}
+
+// DeploymentSpec puts a revision of an API into an environment.
+type DeploymentSpec struct {
+	// API is the name of the API.
+	API string `json:"api"`
+	// Environment is the name of the Environment.
+	Environment string `json:"environment"`
+	// Revision is the revision to serve. Default: 0, always the latest.
+	Revision uint64 `json:"revision,omitempty"`
+}

@@ -1,0 +1,103 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// The classes of entries. An entry's key is its class and its names, joined by "/": "api/acme/prod/catalog".
+const (
+	ClassSite    = "site"    // site/<organization>: one per view
+	ClassHosts   = "hosts"   // hosts/<organization>/<environment group>
+	ClassAPI     = "api"     // api/<organization>/<environment>/<api>
+	ClassBackend = "backend" // backend/<organization>/<backend>
+	ClassProduct = "product" // product/<organization>/<product>
+)
+
+// EntryKey joins a class and names to the key of an entry.
+func EntryKey(class string, names ...string) string {
+	return class + "/" + strings.Join(names, "/")
+}
+
+// Site is the content of the entry that tells a gateway where it is.
+type Site struct {
+	Organization string `json:"organization"`
+	GatewayGroup string `json:"gatewayGroup"`
+	Name         string `json:"name"`
+	Cloud        string `json:"cloud,omitempty"`
+	Region       string `json:"region,omitempty"`
+	Zone         string `json:"zone,omitempty"`
+	Jurisdiction string `json:"jurisdiction,omitempty"`
+}
+
+// Hosts is the content of the entry of an environment group: hostnames and the environments behind them. Only the
+// environments that are placed on the view's gateway group are listed.
+type Hosts struct {
+	Organization string   `json:"organization"`
+	Name         string   `json:"name"`
+	Hostnames    []string `json:"hostnames"` // lower case; exact, "*.suffix" or "*"
+	Environments []string `json:"environments"`
+}
+
+// API is the content of the entry of one deployed API in one environment: all that a gateway needs to serve it,
+// with every default filled in.
+type API struct {
+	Organization    string      `json:"organization"`
+	Environment     string      `json:"environment"`
+	Name            string      `json:"name"`
+	Revision        uint64      `json:"revision"`
+	BasePath        string      `json:"basePath"`          // canonical: leading slash, no trailing one; "/" for the root
+	Backend         string      `json:"backend,omitempty"` // name within the organization
+	BackendPath     string      `json:"backendPath"`       // canonical, as BasePath
+	Operations      []Operation `json:"operations,omitempty"`
+	Request         []Policy    `json:"request,omitempty"`
+	Response        []Policy    `json:"response,omitempty"`
+	MaxRequestBytes int64       `json:"maxRequestBytes,omitempty"`
+}
+
+// Operation is one call of an API. Its policies come after those of the API.
+type Operation struct {
+	Name     string   `json:"name"`
+	Method   string   `json:"method"` // or "*"
+	Path     string   `json:"path"`
+	Request  []Policy `json:"request,omitempty"`
+	Response []Policy `json:"response,omitempty"`
+}
+
+// Policy is one step. Config is the JSON of the policy's type in api/v1, defaults filled in.
+type Policy struct {
+	Use    string          `json:"use"` // the name in policyspec: "apiKey"
+	Config json.RawMessage `json:"config,omitempty"`
+}
+
+// Backend is the content of the entry of a backend, with every default filled in. Durations are in milliseconds.
+type Backend struct {
+	Organization      string   `json:"organization"`
+	Name              string   `json:"name"`
+	TLS               bool     `json:"tls,omitempty"`
+	ServerName        string   `json:"serverName,omitempty"`
+	CA                string   `json:"ca,omitempty"`
+	Host              string   `json:"host,omitempty"`
+	Endpoints         []string `json:"endpoints"` // host:port
+	ConnectMillis     int64    `json:"connectMillis"`
+	ResponseMillis    int64    `json:"responseMillis"`
+	IdleMillis        int64    `json:"idleMillis"`
+	MaxConns          int      `json:"maxConns"`
+	MaxIdleConns      int      `json:"maxIdleConns"`
+	IdleTimeoutMillis int64    `json:"idleTimeoutMillis"`
+}
+
+// Product is the content of the entry of a product.
+type Product struct {
+	Organization string   `json:"organization"`
+	Name         string   `json:"name"`
+	APIs         []string `json:"apis"`
+	Quota        *Limit   `json:"quota,omitempty"`
+	RateLimit    *Limit   `json:"rateLimit,omitempty"`
+}
+
+// Limit is a number of requests per window.
+type Limit struct {
+	Limit        uint64 `json:"limit"`
+	WindowMillis int64  `json:"windowMillis"`
+}

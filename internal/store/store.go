@@ -1,0 +1,135 @@
+// Package store is the record: one linear log of change sets over resources and credentials, kept in embedded
+// etcd, with the state after the last of them at hand in memory.
+//
+// The identity of a state is (cluster, epoch, seq); etcd's own revisions never leave the package. A change set is
+// staged as content-addressed pieces and becomes visible by one small transaction that compares and moves the head,
+// so that it is either whole or not there at all.
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/snapshot"
+)
+
+// Version identifies a state of the record within its cluster. A higher epoch is newer, whatever the seq.
+type Version struct {
+	Epoch uint64 `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+}
+
+// Before tells whether v is older than w.
+func (v Version) Before(w Version) bool {
+	return v.Epoch < w.Epoch || v.Epoch == w.Epoch && v.Seq < w.Seq
+}
+
+// State is the content of the record at one version. It never changes; reading it takes no lock.
+type State interface {
+	Version() Version
+	// Get returns a resource. What it returns must not be changed.
+	Get(v1.Key) (*v1.Object, bool)
+	// List yields the resources of a kind in an organization ("" for every organization and for global kinds) in
+	// order of organization and name, beginning after the given name.
+	List(kind v1.Kind, organization, after string) iter.Seq[*v1.Object]
+	// Credential returns the credential with that hash.
+	Credential(snapshot.CredentialHash) (snapshot.Credential, bool)
+	// CredentialsOf yields the credentials of a subscription.
+	CredentialsOf(organization, subscription string) iter.Seq[snapshot.Credential]
+	// Credentials yields all credentials of an organization in order of hash; "" for all organizations.
+	Credentials(organization string) iter.Seq[snapshot.Credential]
+	// CredentialSeq is the last change set that changed a credential of the organization.
+	CredentialSeq(organization string) uint64
+}
+
+// Change is one change of a resource: a new value, or its removal if Object is nil.
+type Change struct {
+	Key    v1.Key
+	Object *v1.Object
+}
+
+// CredentialChange is one change of a credential: a new value, or its removal.
+type CredentialChange struct {
+	Credential snapshot.Credential
+	Remove     bool // only Hash and Organization count
+}
+
+// Info says who made a change set and why. It is the audit record together with the list of keys.
+type Info struct {
+	Principal string    `json:"principal"`
+	Reason    string    `json:"reason,omitempty"`
+	RequestID string    `json:"requestId,omitempty"`
+	At        time.Time `json:"at"`
+}
+
+// ChangeSet is a committed change set as watchers see it.
+type ChangeSet struct {
+	Version Version
+	Info    Info
+	Changes []Change
+	// Credentials yields the changes of credentials; they may be millions and are read from the record in pieces.
+	Credentials func(context.Context) iter.Seq2[CredentialChange, error]
+	// NumCredentials is how many Credentials yields.
+	NumCredentials int
+	State          State // after this change set
+}
+
+// Tx collects one change set. Pieces are written to the record as they fill, invisibly. Every Tx ends with
+// Commit or Abort. It is for one goroutine.
+type Tx interface {
+	// Put and Delete change a resource. Put sets metadata.seq in what is stored.
+	Put(*v1.Object) error
+	Delete(v1.Key) error
+	// PutCredential changes or adds a credential, RemoveCredential takes it away.
+	PutCredential(context.Context, snapshot.Credential) error
+	RemoveCredential(context.Context, string, snapshot.CredentialHash) error
+	// Commit makes the change set visible if the record is still at the base that Begin was given, and returns the
+	// new version once it is durable. ErrConflict: somebody else was first; nothing is changed. ErrStorageFull:
+	// nothing is changed. Any other error from a broken connection or context leaves the outcome unknown.
+	Commit(context.Context, Info) (Version, error)
+	Abort()
+}
+
+// Store is the record. internal/store/storetest is the suite for implementations.
+type Store interface {
+	Cluster() string
+	// State returns the state at the head.
+	State() State
+	// Begin opens a change set upon base.
+	Begin(ctx context.Context, base Version) (Tx, error)
+	// Watch yields every change set after from, in order, and then waits for more. It ends with the context's
+	// error, or with ErrCompacted if from is too old: begin again from State.
+	Watch(ctx context.Context, from Version) iter.Seq2[ChangeSet, error]
+	// Audit yields audit records, newest first, beginning below the given seq (0: at the head).
+	Audit(ctx context.Context, below uint64) iter.Seq2[AuditRecord, error]
+	// Backup writes the whole record.
+	Backup(context.Context, io.Writer) error
+}
+
+// AuditRecord tells of one change set.
+type AuditRecord struct {
+	Version Version      `json:"version"`
+	Info    Info         `json:"info"`
+	Changes []AuditEntry `json:"changes"` // at most 1,000; Omitted counts the rest
+	Omitted int          `json:"omitted,omitempty"`
+	// Credentials is the number of credentials changed.
+	Credentials int `json:"credentials,omitempty"`
+}
+
+// AuditEntry is one changed resource in an AuditRecord.
+type AuditEntry struct {
+	Key    v1.Key `json:"key"`
+	Action string `json:"action"` // created, updated, deleted
+}
+
+// What goes wrong in the record.
+var (
+	ErrConflict    = errors.New("the record has moved on")
+	ErrStorageFull = errors.New("the record's storage is full")
+	ErrCompacted   = errors.New("that version is no longer in the record's log")
+	ErrClosed      = errors.New("the record is closed")
+)
