@@ -60,7 +60,7 @@ type APISpec struct {
 	// Description is for people.
 	Description string `json:"description,omitempty"`
 	// BasePath is the prefix, in whole segments, of every path of the API: "/catalog/v1". A segment may be "*"
-	// and then matches any one segment. "/" takes every path that no other base path takes. The longest match
+	// and then matches any one non-empty segment. "/" takes every path that no other base path takes. The longest match
 	// wins, and at equal length the one whose first differing segment is not "*".
 	BasePath string `json:"basePath"`
 	// Backend is the name of the Backend that requests are forwarded to. May be empty only if every operation
@@ -97,9 +97,11 @@ type Operation struct {
 	Name string `json:"name,omitempty"`
 	// Method is an HTTP method in upper case, or "*" for any.
 	Method string `json:"method"`
-	// Path is the path below the base path. A segment may be {name}, which matches any one non-empty segment,
-	// or hold one or more {name} between literal text ("/reports/{id}.json"); a last segment "{name*}" or "*"
-	// matches the rest of the path. A literal segment wins over a mixed one, that one over {name}, that one over "*".
+	// Path is the path below the base path; "/" is the base path itself, with a slash at its end or without. A
+	// segment may be {name}, which matches any one non-empty segment, or hold one or more {name} between literal
+	// text ("/reports/{id}.json"); a last segment "{name*}" or "*" matches the rest of the path. A slash at the end
+	// is significant. Of the operations whose method matches, the first segment that differs decides: a literal one
+	// wins over a mixed one, that one over {name}, that one over "*"; at equal paths a named method wins over "*".
 	Path string `json:"path"`
 	// Policies apply to this operation, after those of the API.
 	Policies Policies `json:"policies,omitzero"`
