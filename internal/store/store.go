@@ -44,6 +44,9 @@ type State interface {
 	// Credentials yields the credentials of an organization in order of hash; "" for all organizations, in order of
 	// organization and hash.
 	Credentials(organization string) iter.Seq[snapshot.Credential]
+	// CredentialTable is the table of the organization's credentials; empty, not nil, if it has none. It is the one
+	// copy that a process holds of them: the feed and the record share its shards.
+	CredentialTable(organization string) *snapshot.Credentials
 	// CredentialSeq is the seq of the last change set that changed a credential of the organization; 0 if none did.
 	CredentialSeq(organization string) uint64
 }
