@@ -1,0 +1,85 @@
+package exchange
+
+// Route is where a request goes: the operation that was found, what it passes and who answers. Routes are made when
+// configuration is read and never change; an exchange keeps the one it was given, whatever happens to the
+// configuration meanwhile.
+type Route struct {
+	Organization string
+	Environment  string
+	API          string
+	Revision     uint64
+	Operation    string
+
+	// Request and Response are the steps before the request is forwarded and before the response is sent.
+	Request, Response []Step
+	// RequestFilters and ResponseFilters see the bodies.
+	RequestFilters, ResponseFilters []Filter
+	// Backend answers; nil if one of the request steps always does.
+	Backend Backend
+	// MaxRequestBytes bounds the body of a request; 0: no bound.
+	MaxRequestBytes int64
+	// Data belongs to whoever made the route: counters, for example.
+	Data any
+}
+
+// Verdict is what a step decides.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Continue passes the exchange on to what comes next.
+	Continue Verdict = iota
+	// Responded says that the answer stands in the exchange: by Refuse or Answer.
+	Responded
+	// Abort says that no answer is wanted or possible: the connection or stream is broken off.
+	Abort
+)
+
+// Step is one policy at work on one route. Steps are shared by all exchanges of the route. A step may block; on
+// HTTP/1 it then holds up its own connection only.
+type Step interface {
+	Run(x *Exchange) Verdict
+}
+
+// Filter changes bodies as they pass. Wrap returns the changed body, or the given one if the filter has nothing
+// to do with this exchange. Closing what it returns closes what it was given.
+type Filter interface {
+	Wrap(x *Exchange, body Source) Source
+}
+
+// RunSteps runs steps in order until one does not continue.
+func RunSteps(steps []Step, x *Exchange) Verdict {
+	for _, s := range steps {
+		if v := s.Run(x); v != Continue {
+			return v
+		}
+	}
+	return Continue
+}
+
+// Backend is a service that answers requests. It survives changes of the configuration.
+type Backend interface {
+	// Call forwards the request and returns once the head of the response stands in x.Status and x.Resp. Informational
+	// responses that come before it are passed on to d.
+	//
+	// Continue: the Source is the body, to be closed by the caller. Responded: there is no response, x carries the
+	// refusal. Abort: the client is gone.
+	Call(x *Exchange, d Down) (Source, Verdict)
+}
+
+// Down is the way back to the client, one exchange at a time.
+type Down interface {
+	// Inform sends an informational (1xx) response.
+	Inform(status int, head *Head) error
+	// Respond sends what stands in x: the refusal or the answer if x carries one, else x.Status, x.Resp and the body,
+	// which may be nil. The fields of x.Own are added to any of them. It closes the body.
+	Respond(x *Exchange, body Source)
+	// Abort breaks the exchange off without a response, or in the middle of one.
+	Abort(x *Exchange)
+}
+
+// Handler serves exchanges. It ends each with exactly one call of Respond or Abort, from the goroutine that it
+// was called on, and keeps nothing of x or d.
+type Handler interface {
+	Serve(x *Exchange, d Down)
+}
