@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"sync"
@@ -29,8 +30,8 @@ type clientShard struct {
 }
 
 type clientKey struct {
-	addr  netip.Addr
-	limit Key
+	hi, lo uint64 // the address, IPv4 mapped into IPv6
+	limit  Key
 }
 
 type client struct {
@@ -52,8 +53,8 @@ func NewClients(max int) *Clients {
 
 // Admit counts cost of the client at addr against the limit if the limit allows it.
 func (c *Clients) Admit(addr netip.Addr, l *Limit, now int64, cost uint64) Decision {
-	k := clientKey{group(addr), l.Key}
-	sh := &c.shards[maphash.Comparable(c.seed, k)%clientShards]
+	k := newClientKey(addr, l.Key)
+	sh := &c.shards[k.hash(c.seed)%clientShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := sh.m[k]
@@ -98,15 +99,20 @@ func (c *Clients) Len() int {
 	return n
 }
 
-// group is the network that counts as one client.
-func group(addr netip.Addr) netip.Addr {
-	addr = addr.Unmap()
-	if !addr.Is6() {
-		return addr
+// newClientKey groups addresses into what counts as one client.
+func newClientKey(addr netip.Addr, limit Key) clientKey {
+	b := addr.As16()
+	k := clientKey{hi: binary.BigEndian.Uint64(b[:8]), limit: limit}
+	if addr.Is4() || addr.Is4In6() {
+		k.lo = binary.BigEndian.Uint64(b[8:])
 	}
-	p, err := addr.WithZone("").Prefix(64)
-	if err != nil {
-		return addr
-	}
-	return p.Addr()
+	return k
+}
+
+func (k clientKey) hash(seed maphash.Seed) uint64 {
+	var b [24]byte
+	binary.LittleEndian.PutUint64(b[:], k.hi)
+	binary.LittleEndian.PutUint64(b[8:], k.lo)
+	binary.LittleEndian.PutUint64(b[16:], uint64(k.limit))
+	return maphash.Bytes(seed, b[:])
 }
