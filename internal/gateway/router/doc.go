@@ -1,0 +1,13 @@
+// Package router finds what a request is for: hostname, then base path, then operation.
+//
+// It holds three immutable tables that know nothing of what they lead to: [Hosts] by hostname, [Bases] by base path,
+// [Operations] by method and path template. internal/gateway joins them. What a path means is said by
+// internal/x/pathpattern, whose matchers are the plain reference; the tables decide alike, in time that depends on
+// the request and not on the number of routes, and without allocating.
+//
+// Paths and hostnames must be in the canonical form that internal/exchange gives them. A path begins with a slash,
+// a hostname is in lower case and carries no port.
+//
+// A change derives a new table from the old one and shares with it all that stays, so its cost follows the change
+// and not the table. All tables are safe for concurrent use.
+package router
