@@ -22,6 +22,9 @@ const importOrderText = `
 	x/*
 	< api/v1, api/link/v1, snapshot, exchange, policyspec, health, dispatch, keys;
 
+	api/v1
+	< control/problem;
+
 	x/*, keys
 	< telemetry, identity, localstore;
 
@@ -97,7 +100,10 @@ const importOrderText = `
 	< cmd/*;
 
 	client
-	< bench, test/*;
+	< bench;
+
+	NONE
+	< test/*;
 
 	store, compile, control !< gateway;
 	gateway !< control;

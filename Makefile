@@ -1,0 +1,81 @@
+# Targets of the repository. Go, git and make suffice for all but test-real, race, check and bench.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+
+export CGO_ENABLED ?= 0
+step  := .ci/step
+cache := .cache
+tool  := go tool -modfile=tools/go.mod
+RUN      ?= .
+CASE     ?= proxy feed
+FUZZTIME ?= 10m
+COUNT    ?= 10
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## build ./bin/hansa
+	@$(step) "download modules" go mod download
+	@$(step) "build ./bin/hansa (the first time compiles every module: a minute or two)" \
+		go build -trimpath -buildvcs=auto -o bin/hansa ./cmd/hansa
+
+run: build ## build, then run a control plane and a gateway with a sample in one process
+	@./bin/hansa dev
+
+test: ## run the tests that need nothing but Go
+	@$(step) "test" go run ./test/tally -o $(cache)/results/test.json ./...
+
+race: export CGO_ENABLED = 1
+race: ## run the tests with the race detector (needs a C compiler)
+	@$(step) "race" go run ./test/tally -race ./...
+
+test-real: export CGO_ENABLED = 1
+test-real: export HANSA_REAL = 1
+test-real: export HANSA_SLOW = 1
+test-real: ## install compilers and servers, run every test with the race detector and against the real servers
+	@$(step) "install servers" test/real/install.sh
+	@$(step) "test-real" go run ./test/tally -o $(cache)/results/test-real.json -race -timeout 20m ./...
+
+script: ## run the scripts of test/script; RUN=name picks one
+	@go test ./test/script -run '/$(RUN)' -v
+
+fuzz: ## fuzz every target for FUZZTIME (10m) each; RUN=name picks one
+	@test/fuzz.sh $(FUZZTIME) $(RUN:.=)
+
+bench: ## measure against nginx and HAProxy: CASE="proxy feed"
+	@go run ./bench $(CASE)
+
+soak: export CGO_ENABLED = 1
+soak: export HANSA_SLOW = 1
+soak: ## run every test COUNT (10) times with the race detector, to find those that fail sometimes
+	@$(step) "soak" go run ./test/tally -race -count=$(COUNT) -timeout 2h ./...
+
+docs: ## generate the reference pages and indexes
+	@go generate -skip protoc ./...
+	@go test ./internal/archtest -run TestRepository/adr -update
+
+lint: ## check form, habits, module files and generated files
+	@$(step) "download modules" go mod download
+	@$(step) "gofumpt" sh -c 'bad=$$($(tool) gofumpt -l .); [ -z "$$bad" ] || { echo "run make fix:" $$bad; exit 1; }'
+	@$(step) "go vet" go vet ./...
+	@$(step) "staticcheck" $(tool) staticcheck ./...
+	@$(step) "go fix" sh -c 'go fix -diff ./... || { echo "run make fix"; exit 1; }'
+	@$(step) "go mod tidy" go mod tidy -diff
+	@$(step) "generated files" sh -c 'git diff >$(cache)/before; $(MAKE) -s docs; git diff | cmp $(cache)/before - || { echo "run make fix"; exit 1; }'
+
+fix: ## mend what lint can mend
+	go fix ./...
+	$(tool) gofumpt -w .
+	go mod tidy
+	$(MAKE) docs
+
+check: ## lint, test and test-real: what must hold before a merge
+	@mkdir -p $(cache) && rm -rf $(cache)/steps $(cache)/results
+	@STEPS=$(cache)/steps $(MAKE) --no-print-directory lint build test test-real; \
+	status=$$?; echo; cat $(cache)/steps; \
+	[ $$status -eq 0 ] || exit $$status; \
+	go run ./test/tally -sum $(cache)/results/test.json $(cache)/results/test-real.json
+
+.PHONY: help build run test race test-real script fuzz bench soak docs lint fix check
