@@ -2,9 +2,10 @@
 // from the version before, and the encoding of the changes that lead from one to the next.
 //
 // A [State] never changes; any number of goroutines read it without a lock. A [Builder] makes the next one: it
-// shares with its origin all that the changes do not touch. Resources are in a copy-on-write B-tree; credentials
-// are in sorted byte slices, 4096 per organization, because a million of them must fit where a million structs
-// would not. The package does no I/O. It is used by the implementations of the record and must not import them.
+// shares with its origin all that the changes do not touch. Resources are in a copy-on-write B-tree; the
+// credentials of each organization are in a snapshot.Credentials, where a million of them take a tenth of what a
+// million structs would. The package does no I/O. It is used by the implementations of the record and must not
+// import them.
 package content
 
 import (
@@ -27,8 +28,8 @@ const degree = 32
 // State is the content of the record at one version. It implements store.State.
 type State struct {
 	version       store.Version
-	organizations map[string]*credentials // those that have credentials; never changed
-	bytes         int64                   // encoded size of all resources
+	organizations map[string]credentials // those that have, or had, credentials; never changed
+	bytes         int64                  // encoded size of all resources
 
 	// mu guards the cloning of resources, which writes to the tree it clones; reading needs no lock.
 	mu        sync.Mutex
@@ -46,6 +47,12 @@ type resource struct {
 // New returns the empty content with which every record begins.
 func New(v store.Version) *State {
 	return &State{version: v, resources: btree.NewG(degree, less)}
+}
+
+// credentials are those of one organization.
+type credentials struct {
+	table *snapshot.Credentials
+	seq   uint64 // the last change set that changed one
 }
 
 // less orders by kind, organization and name, so that every listing is one run.
@@ -76,7 +83,7 @@ func (s *State) Len() int { return s.resources.Len() }
 func (s *State) NumCredentials() int {
 	n := 0
 	for _, c := range s.organizations {
-		n += c.n
+		n += c.table.Len()
 	}
 	return n
 }
@@ -85,7 +92,7 @@ func (s *State) NumCredentials() int {
 func (s *State) Bytes() int64 {
 	n := s.bytes
 	for _, c := range s.organizations {
-		n += c.bytes
+		n += int64(c.table.Bytes())
 	}
 	return n
 }
@@ -119,23 +126,26 @@ func (s *State) List(kind v1.Kind, organization, after string) iter.Seq[*v1.Obje
 
 // Credential implements store.State.
 func (s *State) Credential(organization string, hash snapshot.CredentialHash) (snapshot.Credential, bool) {
-	c, ok := s.organizations[organization]
-	if !ok {
-		return snapshot.Credential{}, false
-	}
-	r, ok := c.find(hash)
-	if !ok {
-		return snapshot.Credential{}, false
-	}
-	return r.credential(organization), true
+	return s.CredentialTable(organization).Lookup(hash)
 }
+
+// CredentialTable implements store.State.
+func (s *State) CredentialTable(organization string) *snapshot.Credentials {
+	if c, ok := s.organizations[organization]; ok {
+		return c.table
+	}
+	return snapshot.NewCredentials()
+}
+
+// CredentialSeq implements store.State.
+func (s *State) CredentialSeq(organization string) uint64 { return s.organizations[organization].seq }
 
 // Credentials implements store.State.
 func (s *State) Credentials(organization string) iter.Seq[snapshot.Credential] {
 	return func(yield func(snapshot.Credential) bool) {
 		for _, org := range s.credentialOrganizations(organization) {
-			for r := range s.organizations[org].all() {
-				if !yield(r.credential(org)) {
+			for c := range s.organizations[org].table.All() {
+				if !yield(c) {
 					return
 				}
 			}
@@ -143,28 +153,19 @@ func (s *State) Credentials(organization string) iter.Seq[snapshot.Credential] {
 	}
 }
 
-// CredentialsOf implements store.State. It reads every credential of the organization, about 50 ns each.
+// CredentialsOf implements store.State. It reads every credential of the organization, about 0.1 µs each.
 func (s *State) CredentialsOf(organization, subscription string) iter.Seq[snapshot.Credential] {
 	return func(yield func(snapshot.Credential) bool) {
 		c, ok := s.organizations[organization]
 		if !ok {
 			return
 		}
-		for r := range c.all() {
-			if string(r.subscription()) == subscription && !yield(r.credential(organization)) {
+		for c := range c.table.All() {
+			if c.Subscription == subscription && !yield(c) {
 				return
 			}
 		}
 	}
-}
-
-// CredentialSeq implements store.State.
-func (s *State) CredentialSeq(organization string) uint64 {
-	c, ok := s.organizations[organization]
-	if !ok {
-		return 0
-	}
-	return c.seq
 }
 
 // credentialOrganizations returns the one organization if it has credentials, or for "" all that have, in order.

@@ -19,10 +19,9 @@ type Code byte
 
 // The codes.
 const (
-	CodePut              Code = 1 // payload: the JSON of the object
-	CodeDelete           Code = 2 // payload: organization, kind, name
-	CodePutCredential    Code = 3 // payload: organization, record
-	CodeRemoveCredential Code = 4 // payload: organization, hash
+	CodePut        Code = 1 // payload: the JSON of the object
+	CodeDelete     Code = 2 // payload: organization, kind, name
+	CodeCredential Code = 3 // payload: organization, snapshot.AppendCredentialChange
 )
 
 // MaxOp is the size of the largest change of one resource, in bytes of its encoding.
@@ -55,17 +54,15 @@ func AppendDelete(dst []byte, k v1.Key) []byte {
 	return appendOp(dst, CodeDelete, b)
 }
 
-// AppendPutCredential appends the change that puts c.
-func AppendPutCredential(dst []byte, c *snapshot.Credential) []byte {
+// AppendCredential appends the change of a credential.
+func AppendCredential(dst []byte, c store.CredentialChange) ([]byte, error) {
+	if err := c.Credential.Validate(); err != nil {
+		return dst, err
+	}
 	var scratch [256]byte
-	b := appendString(scratch[:0], c.Organization)
-	return appendOp(dst, CodePutCredential, appendRecord(b, c))
-}
-
-// AppendRemoveCredential appends the change that removes the credential of the organization with that hash.
-func AppendRemoveCredential(dst []byte, organization string, hash snapshot.CredentialHash) []byte {
-	b := appendString(nil, organization)
-	return appendOp(dst, CodeRemoveCredential, append(b, hash[:]...))
+	b := appendString(scratch[:0], c.Credential.Organization)
+	b = snapshot.AppendCredentialChange(b, snapshot.CredentialChange{Credential: c.Credential, Remove: c.Remove})
+	return appendOp(dst, CodeCredential, b), nil
 }
 
 func appendOp(dst []byte, code Code, payload []byte) []byte {
@@ -126,9 +123,7 @@ func readFull(r io.Reader, buf []byte, size int) ([]byte, error) {
 }
 
 // IsCredential tells whether op changes a credential; otherwise it changes a resource.
-func (op Op) IsCredential() bool {
-	return op.Code == CodePutCredential || op.Code == CodeRemoveCredential
-}
+func (op Op) IsCredential() bool { return op.Code == CodeCredential }
 
 // Change decodes the change of a resource.
 func (op Op) Change() (store.Change, error) {
@@ -164,37 +159,34 @@ func parseKey(b []byte) (v1.Key, error) {
 
 // CredentialChange decodes the change of a credential.
 func (op Op) CredentialChange() (store.CredentialChange, error) {
-	org, rec, err := op.credential()
-	if err != nil {
+	org, b, ok := cutString(op.payload)
+	if !ok {
+		return store.CredentialChange{}, errors.New("decode credential: its organization is cut short")
+	}
+	c, rest, err := snapshot.ParseCredentialChange(b)
+	switch {
+	case err != nil:
 		return store.CredentialChange{}, err
+	case len(rest) != 0:
+		return store.CredentialChange{}, errors.New("decode credential: there is more than a credential")
+	case c.Remove:
+		c.Credential.Organization = string(org)
+	case c.Credential.Organization != string(org):
+		return store.CredentialChange{}, fmt.Errorf("decode credential: it is of %q and changed in %q", c.Credential.Organization, org)
 	}
-	if op.Code == CodePutCredential {
-		return store.CredentialChange{Credential: record(rec).credential(org)}, nil
-	}
-	c := store.CredentialChange{Remove: true}
-	c.Credential.Organization = org
-	copy(c.Credential.Hash[:], rec)
-	return c, nil
+	return store.CredentialChange{Credential: c.Credential, Remove: c.Remove}, nil
 }
 
-// credential returns the organization and the checked record, or the hash if op removes.
-func (op Op) credential() (org string, rec []byte, err error) {
-	name, b, ok := cutString(op.payload)
-	if !ok {
-		return "", nil, errRecord
+// appendString appends the length of s and s.
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// cutString cuts off what appendString appended.
+func cutString(b []byte) (s, rest []byte, ok bool) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return nil, nil, false
 	}
-	if op.Code == CodeRemoveCredential {
-		if len(b) != hashSize {
-			return "", nil, errRecord
-		}
-		return string(name), b, nil
-	}
-	r, rest, err := parseRecord(b)
-	if err != nil {
-		return "", nil, err
-	}
-	if len(rest) != 0 {
-		return "", nil, errRecord
-	}
-	return string(name), r, nil
+	return b[n : n+int(size)], b[n+int(size):], true
 }

@@ -97,20 +97,25 @@ func (t *tx) touch(k v1.Key, exists bool) {
 
 // PutCredential implements store.Tx.
 func (t *tx) PutCredential(ctx context.Context, c snapshot.Credential) error {
-	if t.err != nil {
-		return t.err
-	}
-	t.credentials++
-	return t.grow(ctx, content.AppendPutCredential(t.buf, &c))
+	return t.changeCredential(ctx, store.CredentialChange{Credential: c})
 }
 
 // RemoveCredential implements store.Tx.
 func (t *tx) RemoveCredential(ctx context.Context, organization string, hash snapshot.CredentialHash) error {
+	c := snapshot.Credential{Organization: organization, Hash: hash}
+	return t.changeCredential(ctx, store.CredentialChange{Credential: c, Remove: true})
+}
+
+func (t *tx) changeCredential(ctx context.Context, c store.CredentialChange) error {
 	if t.err != nil {
 		return t.err
 	}
+	buf, err := content.AppendCredential(t.buf, c)
+	if err != nil {
+		return err
+	}
 	t.credentials++
-	return t.grow(ctx, content.AppendRemoveCredential(t.buf, organization, hash))
+	return t.grow(ctx, buf)
 }
 
 // grow takes the longer buffer and stages the pieces that it fills. After an error the change set has a hole, so
