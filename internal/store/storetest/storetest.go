@@ -4,12 +4,13 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/store"
@@ -67,13 +68,13 @@ func testResources(t *testing.T, open Open) {
 	o, ok := st.Get(v1.Key{Organization: "acme", Kind: v1.KindBackend, Name: "b3"})
 	want := Backend("acme", "b3", "127.0.0.1:1")
 	want.Metadata.Seq = 1
-	if diff := cmp.Diff(want, o); !ok || diff != "" {
-		t.Errorf("get b3 (-want +got):\n%s", diff)
+	if !ok || !reflect.DeepEqual(o, want) {
+		t.Errorf("get b3 = %s, want %s", text(o), text(want))
 	}
-	if got, want := names(st.List(v1.KindBackend, "acme", "b2")), []string{"acme/b3", "acme/b4"}; !cmp.Equal(got, want) {
+	if got, want := names(st.List(v1.KindBackend, "acme", "b2")), []string{"acme/b3", "acme/b4"}; !slices.Equal(got, want) {
 		t.Errorf("list of acme after b2 = %v, want %v", got, want)
 	}
-	if got, want := names(st.List(v1.KindBackend, "", "acme/b3")), []string{"acme/b4", "zeta/b0", "zeta/b1", "zeta/b2", "zeta/b3", "zeta/b4"}; !cmp.Equal(got, want) {
+	if got, want := names(st.List(v1.KindBackend, "", "acme/b3")), []string{"acme/b4", "zeta/b0", "zeta/b1", "zeta/b2", "zeta/b3", "zeta/b4"}; !slices.Equal(got, want) {
 		t.Errorf("list of all after acme/b3 = %v, want %v", got, want)
 	}
 	Commit(t, s, func(ctx context.Context, tx store.Tx) error {
@@ -136,4 +137,13 @@ func names(objects iter.Seq[*v1.Object]) []string {
 		out = append(out, o.Metadata.Organization+"/"+o.Metadata.Name)
 	}
 	return out
+}
+
+// text returns the JSON of v, for messages.
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
