@@ -9,6 +9,10 @@ import (
 // APIVersion is the only value of the field apiVersion that this package describes.
 const APIVersion = "hansa.dev/v1"
 
+// DefaultOrganization owns the resources that name no organization. It exists in every cluster, with a resource of
+// its own or without.
+const DefaultOrganization = "default"
+
 // Kind names a type of resource, in CamelCase and singular: "API", "GatewayGroup".
 type Kind string
 

@@ -36,6 +36,8 @@ type Fault struct {
 	// Kind and Name identify the resource, as far as they could be read.
 	Kind string `json:"kind,omitempty"`
 	Name string `json:"name,omitempty"`
+	// Organization owns the resource.
+	Organization string `json:"organization,omitempty"`
 	// Path is the field: "spec.operations[3].path".
 	Path string `json:"path,omitempty"`
 	// Value is what was found there, shortened.

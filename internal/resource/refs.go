@@ -1,0 +1,67 @@
+package resource
+
+import v1 "hansa.dev/hansa/api/v1"
+
+// Reference is a field that names another resource.
+type Reference struct {
+	Path string // of the field
+	Key  v1.Key // of the resource that must exist
+}
+
+// References returns the resources that o needs to exist. Whether they do is checked by internal/compile, which sees
+// all of them; so is that nothing is deleted that another resource refers to.
+//
+// Every resource refers to its organization, except to "default", which always exists. An APIRevision refers to its
+// API alone: its backend counts only while the revision is deployed, which compile adds. Gateways and join tokens
+// refer to nothing, so that a group can be deleted with what has enrolled there.
+func References(o *v1.Object) []Reference {
+	var refs []Reference
+	add := func(path string, kind v1.Kind, name string) {
+		refs = append(refs, Reference{Path: path, Key: v1.Key{Organization: o.Metadata.Organization, Kind: kind, Name: name}})
+	}
+	organization := func(path, name string) {
+		if name != "" && name != "*" && name != v1.DefaultOrganization {
+			refs = append(refs, Reference{Path: path, Key: v1.Key{Kind: v1.KindOrganization, Name: name}})
+		}
+	}
+	if o.Kind == v1.KindGateway || o.Kind == v1.KindJoinToken {
+		return nil
+	}
+	organization("metadata.organization", o.Metadata.Organization)
+	switch spec := o.Spec.(type) {
+	case *v1.GatewayGroupSpec:
+		add("spec.site", v1.KindSite, spec.Site)
+	case *v1.EnvironmentSpec:
+		for i, p := range spec.Placements {
+			add(join(index("spec.placements", i), "gatewayGroup"), v1.KindGatewayGroup, p.GatewayGroup)
+		}
+	case *v1.EnvironmentGroupSpec:
+		for i, e := range spec.Environments {
+			add(index("spec.environments", i), v1.KindEnvironment, e)
+		}
+	case *v1.APISpec:
+		if spec.Backend != "" {
+			add("spec.backend", v1.KindBackend, spec.Backend)
+		}
+	case *v1.APIRevisionSpec:
+		add("spec.api", v1.KindAPI, spec.API)
+	case *v1.DeploymentSpec:
+		add("spec.api", v1.KindAPI, spec.API)
+		add("spec.environment", v1.KindEnvironment, spec.Environment)
+		if spec.Revision != 0 {
+			add("spec.revision", v1.KindAPIRevision, RevisionName(spec.API, spec.Revision))
+		}
+	case *v1.ProductSpec:
+		for i, a := range spec.APIs {
+			add(index("spec.apis", i), v1.KindAPI, a)
+		}
+	case *v1.SubscriptionSpec:
+		add("spec.application", v1.KindApplication, spec.Application)
+		add("spec.product", v1.KindProduct, spec.Product)
+	case *v1.PrincipalSpec:
+		for i, r := range spec.Roles {
+			organization(join(index("spec.roles", i), "organization"), r.Organization)
+		}
+	}
+	return refs
+}
