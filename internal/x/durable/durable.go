@@ -7,6 +7,7 @@
 package durable
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -77,7 +78,11 @@ func writeTemp(path string, perm fs.FileMode, write func(io.Writer) error) (name
 	if err := f.Chmod(perm); err != nil {
 		return "", err
 	}
-	if err := write(f); err != nil {
+	buffered := bufio.NewWriterSize(f, 64<<10)
+	if err := write(buffered); err != nil {
+		return "", err
+	}
+	if err := buffered.Flush(); err != nil {
 		return "", err
 	}
 	// After a failed sync the kernel may have dropped the dirty pages, so the file is given up, never synced again.
