@@ -11,7 +11,7 @@ import (
 type Subject struct {
 	counters atomic.Pointer[counter] // newest first
 	refs     int32                   // guarded by the shard of Subjects, as released
-	released int64                   // when refs last fell to 0
+	idle     int64                   // when a Sweep first found that nobody holds it; 0: it is held
 }
 
 // Admit counts cost against the limit if the limit allows it.
@@ -87,29 +87,32 @@ func (s *Subjects) Acquire(id ID) *Subject {
 		sh.m[id] = sub
 	}
 	sub.refs++
+	sub.idle = 0
 	return sub
 }
 
-// Release gives up a subject that Acquire returned, at the time now. Its counts are kept until a [Subjects.Sweep]
-// finds that nobody acquired it again.
-func (s *Subjects) Release(id ID, now int64) {
+// Release gives up a subject that Acquire returned. Its counts are kept until [Subjects.Sweep] forgets them.
+func (s *Subjects) Release(id ID) {
 	sh := &s.shards[id[0]%subjectShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sub := sh.m[id]; sub != nil {
 		sub.refs--
-		sub.released = now
 	}
 }
 
-// Sweep forgets subjects that nobody has held for the time keep, so that whoever takes a key away and makes another
+// Sweep, called now and then, forgets subjects that nobody has held for the time keep, so that whoever takes a key away and makes another
 // does not start with a new count, and yet nothing is kept for ever.
 func (s *Subjects) Sweep(now int64, keep time.Duration) {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for id, sub := range sh.m {
-			if sub.refs == 0 && now-sub.released >= int64(keep) {
+			switch {
+			case sub.refs > 0:
+			case sub.idle == 0:
+				sub.idle = now
+			case now-sub.idle >= int64(keep):
 				delete(sh.m, id)
 			}
 		}

@@ -149,8 +149,17 @@ func (s *Shard) AppendTo(dst []byte) []byte {
 // Lookup returns the credential with that hash. It does not allocate; the texts of the credential keep the shard
 // in memory.
 func (s *Shard) Lookup(hash CredentialHash) (Credential, bool) {
-	if s == nil {
+	i, ok := s.Find(hash)
+	if !ok {
 		return Credential{}, false
+	}
+	return s.at(i), true
+}
+
+// Find returns the place of the credential with that hash among the Len credentials of the shard.
+func (s *Shard) Find(hash CredentialHash) (int, bool) {
+	if s == nil {
+		return 0, false
 	}
 	lo, hi := 0, s.n
 	for lo < hi {
@@ -161,11 +170,11 @@ func (s *Shard) Lookup(hash CredentialHash) (Credential, bool) {
 			hi = mid
 		}
 	}
-	if lo == s.n || s.hash(lo) != hash {
-		return Credential{}, false
-	}
-	return s.at(lo), true
+	return lo, lo < s.n && s.hash(lo) == hash
 }
+
+// At returns the credential at a place below Len. The texts of the credential keep the shard in memory.
+func (s *Shard) At(i int) Credential { return s.at(i) }
 
 // All yields the credentials in order of hash.
 func (s *Shard) All() iter.Seq[Credential] {

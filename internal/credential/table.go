@@ -1,0 +1,232 @@
+package credential
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hansa.dev/hansa/internal/quota"
+	"hansa.dev/hansa/internal/snapshot"
+)
+
+// Record is one credential in use. All but what its methods return never changes.
+type Record struct {
+	ID           string
+	Organization string
+	Subscription string
+	Application  string
+	Product      string
+	State        snapshot.State
+	ExpiresAt    int64 // Unix seconds; 0: never
+
+	subject     *quota.Subject
+	application atomic.Pointer[quota.Subject]
+	dead        atomic.Bool
+}
+
+// Subject is who the limits of the subscription count for. All credentials of a subscription share it.
+func (r *Record) Subject() *quota.Subject { return r.subject }
+
+// Dead tells whether the credential has been taken away or has ceased to be active since the record was handed out.
+func (r *Record) Dead() bool { return r.dead.Load() }
+
+// Expired tells whether the credential has expired at a time in Unix nanoseconds.
+func (r *Record) Expired(now int64) bool {
+	return r.ExpiresAt != 0 && now >= r.ExpiresAt*int64(time.Second)
+}
+
+// Table is the table of credentials. Use [New].
+type Table struct {
+	subjects *quota.Subjects
+	current  atomic.Pointer[view]
+
+	mu     sync.Mutex // serialises Apply
+	onDead func()
+}
+
+// view is the table at one version.
+type view struct {
+	credentials *snapshot.Credentials
+	shards      [snapshot.CredentialShards]*shard
+}
+
+// shard is one shard with the records of those credentials that were used, by place.
+type shard struct {
+	segment *snapshot.Shard
+	records []atomic.Pointer[Record]
+
+	mu      sync.Mutex // guards the making of records
+	retired bool       // guarded by mu: the records have moved on to a successor
+}
+
+// New returns a table without credentials, for which Loaded is false. subjects is where the counts of subscriptions
+// and applications are kept; onDead, if not nil, is called after a change that made records dead.
+func New(subjects *quota.Subjects, onDead func()) *Table {
+	return &Table{subjects: subjects, onDead: onDead}
+}
+
+// Loaded tells whether the table was ever applied.
+func (t *Table) Loaded() bool { return t.current.Load() != nil }
+
+// Len is the number of credentials.
+func (t *Table) Len() int {
+	if v := t.current.Load(); v != nil {
+		return v.credentials.Len()
+	}
+	return 0
+}
+
+// Lookup returns the record of the credential with that hash.
+func (t *Table) Lookup(hash snapshot.CredentialHash) (*Record, bool) {
+	for {
+		v := t.current.Load()
+		if v == nil {
+			return nil, false
+		}
+		s := v.shards[hash.Shard()]
+		if s == nil {
+			return nil, false
+		}
+		i, ok := s.segment.Find(hash)
+		if !ok {
+			return nil, false
+		}
+		if r := s.records[i].Load(); r != nil {
+			return r, true
+		}
+		if r := t.use(s, i); r != nil {
+			return r, true
+		}
+		// The shard was replaced meanwhile, and its successor is about to be visible or is already.
+		t.mu.Lock()
+		t.mu.Unlock() //nolint:staticcheck // waits for Apply to end
+	}
+}
+
+// use makes the record of a credential that is used for the first time, or returns nil if the shard is retired.
+func (t *Table) use(s *shard, i int) *Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return nil
+	}
+	if r := s.records[i].Load(); r != nil {
+		return r
+	}
+	r := t.newRecord(s.segment.At(i))
+	s.records[i].Store(r)
+	return r
+}
+
+// newRecord copies the texts of a credential, so that a record does not keep a replaced shard in memory.
+func (t *Table) newRecord(c snapshot.Credential) *Record {
+	texts := strings.Join([]string{c.ID, c.Organization, c.Subscription, c.Application, c.Product}, "")
+	take := func(s string) string {
+		own := texts[:len(s)]
+		texts = texts[len(s):]
+		return own
+	}
+	return &Record{
+		ID: take(c.ID), Organization: take(c.Organization), Subscription: take(c.Subscription),
+		Application: take(c.Application), Product: take(c.Product),
+		State: c.State, ExpiresAt: c.ExpiresAt,
+		subject: t.subjects.Acquire(subscriptionID(c.Organization, c.Subscription)),
+	}
+}
+
+// Application is who the limits of the application count for. All credentials of all its subscriptions share it.
+func (t *Table) Application(r *Record) *quota.Subject {
+	if s := r.application.Load(); s != nil {
+		return s
+	}
+	id := applicationID(r.Organization, r.Application)
+	s := t.subjects.Acquire(id)
+	if !r.application.CompareAndSwap(nil, s) {
+		t.subjects.Release(id)
+	}
+	return s
+}
+
+// Apply replaces the table. Its cost follows the number of shards that differ.
+func (t *Table) Apply(credentials *snapshot.Credentials) {
+	t.mu.Lock()
+	old := t.current.Load()
+	next := &view{credentials: credentials}
+	died := false
+	for i := range next.shards {
+		segment := credentials.Shard(i)
+		var was *shard
+		if old != nil {
+			was = old.shards[i]
+		}
+		switch {
+		case was != nil && was.segment.Digest() == segment.Digest():
+			next.shards[i] = was
+		case was != nil:
+			var d bool
+			next.shards[i], d = t.succeed(was, segment)
+			died = died || d
+		case segment.Len() > 0:
+			next.shards[i] = newShard(segment)
+		}
+	}
+	t.current.Store(next)
+	t.mu.Unlock()
+	if died && t.onDead != nil {
+		t.onDead()
+	}
+}
+
+func newShard(segment *snapshot.Shard) *shard {
+	return &shard{segment: segment, records: make([]atomic.Pointer[Record], segment.Len())}
+}
+
+// succeed makes the successor of a shard, nil if it is empty, and tells whether records died.
+func (t *Table) succeed(was *shard, segment *snapshot.Shard) (next *shard, died bool) {
+	if segment.Len() > 0 {
+		next = newShard(segment)
+	}
+	was.mu.Lock()
+	defer was.mu.Unlock()
+	was.retired = true
+	for i := range was.records {
+		r := was.records[i].Load()
+		if r == nil {
+			continue
+		}
+		old := was.segment.At(i)
+		at, ok := segment.Find(old.Hash)
+		if ok && segment.At(at) == old {
+			next.records[at].Store(r)
+			continue
+		}
+		var now *Record
+		if ok {
+			now = t.newRecord(segment.At(at)) // before release, so that the count is never unheld
+			next.records[at].Store(now)
+		}
+		t.release(r)
+		if r.State == snapshot.StateActive && (now == nil || now.State != snapshot.StateActive) {
+			r.dead.Store(true)
+			died = true
+		}
+	}
+	return next, died
+}
+
+// release gives up what a record holds. The record itself may still be in use by a request.
+func (t *Table) release(r *Record) {
+	t.subjects.Release(subscriptionID(r.Organization, r.Subscription))
+	if r.application.Load() != nil {
+		t.subjects.Release(applicationID(r.Organization, r.Application))
+	}
+}
+
+func subscriptionID(organization, name string) quota.ID {
+	return quota.NewID("subscription", organization, name)
+}
+
+func applicationID(organization, name string) quota.ID {
+	return quota.NewID("application", organization, name)
+}
