@@ -43,6 +43,8 @@ const importOrderText = `
 	snapshot, localstore, telemetry
 	< quota, revocation, credential, oauth;
 
+	quota < credential;
+
 	identity, telemetry, api/link/v1
 	< link;
 
