@@ -90,9 +90,10 @@ func (l *recordLog) append(record []byte) error {
 		err = l.f.Sync()
 	}
 	if err != nil {
-		// Reopening cuts off what was written of the record. A file whose sync failed is not to be trusted with
-		// another one, and the record that may be on the disk after all is overwritten by the next.
-		return full(errors.Join(fmt.Errorf("append to log: %w", err), l.close()))
+		// What was written of the record is cut off, now to free the space and again when the file is reopened. A file
+		// whose sync failed is not to be trusted with another one; if the record is on the disk after all, the next
+		// one overwrites it.
+		return full(errors.Join(fmt.Errorf("append to log: %w", err), l.f.Truncate(l.size), l.close()))
 	}
 	l.count++
 	l.size += int64(len(buf))
