@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	v1 "hansa.dev/hansa/api/v1"
+)
+
+var update = flag.Bool("update", false, "rewrite the files in testdata")
+
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	f := func(values []float64, q, want float64) {
+		t.Helper()
+		if got := quantile(values, q); got != want {
+			t.Errorf("quantile(%v, %v) = %v, want %v", values, q, got, want)
+		}
+	}
+	f(nil, 0.5, 0)
+	f([]float64{7}, 0.99, 7)
+	f([]float64{3, 1, 2}, 0.5, 2)
+	f([]float64{4, 1, 3, 2}, 0.5, 2.5)
+	f([]float64{10, 0}, 0.99, 9.9)
+	f([]float64{3, 1, 2}, 0, 1)
+	f([]float64{3, 1, 2}, 1, 3)
+
+	values := []float64{3, 1, 2}
+	if got, want := spreadOf(values), (spread{Median: 2, Min: 1, Max: 3}); got != want || values[0] != 3 {
+		t.Errorf("spreadOf = %+v and values = %v, want %+v and values as they were", got, values, want)
+	}
+}
+
+// testReport is a report with every kind of result and bar.
+func testReport() report {
+	of := func(name, subject string, cpu ...float64) result {
+		s := subject + " 1.0"
+		return result{Case: name, Subject: subject, Version: s, Requests: 1000, RPS: 2000.5, P50: 40, P99: 900, CPU: spreadOf(cpu), RSS: 20_000_000}
+	}
+	r := report{
+		Schema: schema, Commit: "0123456789ab", Machine: machine{CPU: "a CPU", Cores: 2, Kernel: "6.1", Go: "go1.26"},
+		Params: map[string]any{"rounds": 3, "seconds": 5},
+		Results: []result{
+			of(casePlain, "nginx", 20, 21, 19),
+			of(casePlain, "haproxy", 25, 25, 25),
+			of(casePlain, subjectHansa, 18, 19, 18.5),
+			of(caseKeyQuota, subjectHansa, 30, 26, 28),
+			{Case: caseFeed, Subject: subjectHansa, Version: "hansa 1.0", Requests: 50, RSS: 100, Figures: map[string]float64{"change_served_p99_ms": 12.5}},
+		},
+	}
+	judgeProxy(&r)
+	r.Bars = append(r.Bars, newBar("feed change_served_p99_ms", 250, 12.5))
+	return r
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	f := func(name string, write func(report, io.Writer) error) {
+		t.Helper()
+		var got bytes.Buffer
+		if err := write(testReport(), &got); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, got.Bytes())
+	}
+	f("report.json", report.writeJSON)
+	f("report.txt", report.writeText)
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+func TestMissed(t *testing.T) {
+	t.Parallel()
+	r := testReport()
+	if !r.missed() {
+		t.Error("missed() = false with key+quota at 1.4 of nginx, want true")
+	}
+	r.Results = r.Results[:3]
+	r.Bars = nil
+	judgeProxy(&r)
+	if r.missed() {
+		t.Errorf("missed() = true with the bars %+v, want false", r.Bars)
+	}
+	r.Results[2].CPU.Median = 40 // misses plain, which is only an aim
+	r.Bars = nil
+	judgeProxy(&r)
+	if r.missed() || len(r.Bars) != 1 || r.Bars[0].Pass {
+		t.Errorf("missed() = %v with the bars %+v, want false and one that is not held", r.missed(), r.Bars)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	t.Parallel()
+	got, err := parseStat("42 (a (b) c) S 7 42 42 0 -1 4194560 100 0 0 0 150 50 30 20 20 0 5 0 1000 104857600 2500 18446744073709551615 1 1 0 0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := procStat{pid: 42, parent: 7, cpu: 2500 * time.Millisecond, rss: 2500 * int64(os.Getpagesize())}
+	if got != want {
+		t.Errorf("parseStat = %+v, want %+v", got, want)
+	}
+	for _, bad := range []string{"", "42 name S 7", "42 (name) S 7 1", "x (name) S 7 42 42 0 -1 4194560 100 0 0 0 150 50 30 20 20 0 5 0 1000 104857600 2500 1"} {
+		if got, err := parseStat(bad); err == nil {
+			t.Errorf("parseStat(%q) = %+v, want an error", bad, got)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	// The shell's child works, the shell itself waits for it.
+	p, err := startProcess(t.TempDir(), "sh", "sh", "-c", "sh -c 'while :; do :; done'; :")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	ctx := t.Context()
+	if err := p.waitFor(ctx, "busy", func() bool {
+		u, err := p.usage()
+		return err == nil && u.cpu >= 50*time.Millisecond && u.rss > 0
+	}); err != nil {
+		t.Error(err)
+	}
+	if peak, err := p.peakRSS(); err != nil || peak <= 0 {
+		t.Errorf("peakRSS() = %d, %v, want more than 0", peak, err)
+	}
+}
+
+func TestWaitForEnds(t *testing.T) {
+	t.Parallel()
+	p, err := startProcess(t.TempDir(), "sh", "sh", "-c", "echo no such luck")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.waitFor(t.Context(), "ready", func() bool { return false })
+	if err == nil || !strings.Contains(err.Error(), "no such luck") {
+		t.Errorf("waitFor = %v, want an error with what the program printed", err)
+	}
+}
+
+func TestParseSample(t *testing.T) {
+	t.Parallel()
+	got, err := parseSample("Running 1s test\nSAMPLE {\"requests\": 10, \"errors\": 1, \"duration_us\": 2000000, \"p50_us\": 40, \"p99_us\": 99}\n")
+	want := sample{Requests: 10, Errors: 1, Micros: 2_000_000, P50: 40, P99: 99}
+	if err != nil || got != want {
+		t.Errorf("parseSample = %+v, %v, want %+v", got, err, want)
+	}
+	if rps := got.rps(); rps != 5 {
+		t.Errorf("rps() = %v, want 5", rps)
+	}
+	if _, err := parseSample("unable to connect"); err == nil {
+		t.Error("parseSample of a text without a sample = nil, want an error")
+	}
+}
+
+func TestAgrees(t *testing.T) {
+	t.Parallel()
+	f := func(s sample, counted int64, ok bool) {
+		t.Helper()
+		if err := s.agrees(counted, 64); (err == nil) != ok {
+			t.Errorf("agrees(%d) of %+v = %v, want ok = %v", counted, s, err, ok)
+		}
+	}
+	f(sample{Requests: 1000}, 1000, true)
+	f(sample{Requests: 1000}, 1064, true)
+	f(sample{Requests: 1000}, 999, false)
+	f(sample{Requests: 1000}, 1065, false)
+	f(sample{Requests: 1000, Errors: 1}, 1000, false)
+}
+
+func TestSumMetrics(t *testing.T) {
+	t.Parallel()
+	got, err := sumMetrics(strings.NewReader(`# HELP a_total Things.
+# TYPE a_total counter
+a_total{api="x y",code="200"} 3
+a_total{api="z}",code="429"} 4e2 1700000000000
+b 1.5
+`))
+	if diff := cmp.Diff(map[string]float64{"a_total": 403, "b": 1.5}, got); err != nil || diff != "" {
+		t.Errorf("sumMetrics: %v, (-want +got):\n%s", err, diff)
+	}
+	if _, err := sumMetrics(strings.NewReader("a x\n")); err == nil {
+		t.Error("sumMetrics of a value that is no number = nil, want an error")
+	}
+}
+
+func TestCounter(t *testing.T) {
+	t.Parallel()
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() { // ends with the listener
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(c).ReadString('\n')
+			_, _ = io.WriteString(c, line+line)
+			c.Close()
+		}
+	}()
+	c, err := newCounter(echo.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", c.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); err != nil || string(got) != "hello\nhello\n" {
+		t.Errorf("the echo is %q, %v", got, err)
+	}
+	c.close()
+	if got := c.bytes.Load(); got != 18 {
+		t.Errorf("counted %d bytes, want 18", got)
+	}
+}
+
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	parts := append(feedDocuments("127.0.0.1:9000", 2500), proxyDocuments("127.0.0.1:9000"))
+	kinds := map[v1.Kind]int{}
+	for _, part := range parts {
+		for _, text := range strings.Split(part, "---\n")[1:] {
+			var o v1.Object
+			if err := json.Unmarshal([]byte(text), &o); err != nil {
+				t.Fatalf("%v in %s", err, text)
+			}
+			kinds[o.Kind]++
+			if spec, ok := o.Spec.(*v1.APISpec); ok && strings.HasPrefix(o.Metadata.Name, "api-") {
+				if len(spec.Operations) < 5 || len(spec.Policies.Request)+len(spec.Policies.Response) < 2 {
+					t.Fatalf("%s has too few operations or policies", o.Metadata.Name)
+				}
+			}
+		}
+	}
+	if len(parts) != 4 || kinds[v1.KindAPI] != 2502 || kinds[v1.KindDeployment] != 2502 ||
+		kinds[v1.KindEnvironmentGroup] != feedHosts+1 || kinds[v1.KindSubscription] != keyQuotaApplications {
+		t.Errorf("%d parts with %v", len(parts), kinds)
+	}
+}
+
+func TestKeyRecords(t *testing.T) {
+	t.Parallel()
+	var got []v1.KeyImport
+	dec := json.NewDecoder(keyRecords(8, 11, 10))
+	for dec.More() {
+		var k v1.KeyImport
+		if err := dec.Decode(&k); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, k)
+	}
+	if len(got) != 3 || got[0].Subscription != "app-000008" || got[2].Subscription != "app-000000" || len(got[0].SHA256) != 64 || got[0].SHA256 == got[1].SHA256 {
+		t.Errorf("keyRecords = %+v", got)
+	}
+}
+
+func TestParseArgs(t *testing.T) {
+	t.Parallel()
+	o, cases, err := parseArgs([]string{"plain", "--rounds", "3", "feed", "--peers=nginx", "--json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.rounds != 3 || !o.json || len(o.peers) != 1 || strings.Join(cases, " ") != "plain feed" {
+		t.Errorf("parseArgs = %+v, %v", o, cases)
+	}
+	for _, bad := range []string{"", "plain --peers=apache", "plain --rounds=0", "plain --nonsense"} {
+		if _, _, err := parseArgs(strings.Fields(bad)); err == nil {
+			t.Errorf("parseArgs(%q) = nil, want an error", bad)
+		}
+	}
+}

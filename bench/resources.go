@@ -1,0 +1,156 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	v1 "hansa.dev/hansa/api/v1"
+)
+
+// documents is a stream of resources as JSON documents, which YAML's reader takes too.
+type documents struct{ strings.Builder }
+
+// add appends a resource.
+func (d *documents) add(name string, spec v1.Spec) {
+	b, err := json.Marshal(v1.Object{APIVersion: v1.APIVersion, Kind: spec.Kind(), Metadata: v1.Metadata{Name: name}, Spec: spec})
+	if err != nil { // of types that hold nothing that JSON cannot
+		panic(err)
+	}
+	d.WriteString("---\n")
+	d.Write(b)
+	d.WriteString("\n")
+}
+
+// site appends a site, its gateway group and a backend.
+func (d *documents) site(backend string) {
+	d.add(groupName, &v1.SiteSpec{Cloud: "on-premise", Region: "here", Jurisdiction: "EU"})
+	d.add(groupName, &v1.GatewayGroupSpec{Site: groupName})
+	d.add(groupName, &v1.BackendSpec{Endpoints: []v1.Endpoint{{Address: backend}}})
+}
+
+// environment appends an environment on the group, under one hostname.
+func (d *documents) environment(name, hostname string) {
+	d.add(name, &v1.EnvironmentSpec{Placements: []v1.Placement{{GatewayGroup: groupName}}})
+	d.add(name, &v1.EnvironmentGroupSpec{Hostnames: []string{hostname}, Environments: []string{name}})
+}
+
+// api appends an API and its deployment.
+func (d *documents) api(name, environment string, spec *v1.APISpec) {
+	d.add(name, spec)
+	d.add(name, &v1.DeploymentSpec{API: name, Environment: environment})
+}
+
+const (
+	proxyHost = "bench.example.com"
+	plainPath = "/plain/v1/items/17"
+	keyedPath = "/keyed/v1/items/17"
+)
+
+// proxyDocuments are the resources of the cases of proxy: the API plain without policies, and keyed, which asks for a key and
+// counts a quota that is never used up.
+func proxyDocuments(backend string) string {
+	var d documents
+	d.site(backend)
+	d.environment("bench", proxyHost)
+	item := []v1.Operation{{Name: "getItem", Method: "GET", Path: "/items/{id}"}}
+	d.api("plain", "bench", &v1.APISpec{BasePath: "/plain/v1", Backend: groupName, Operations: item})
+	d.api("keyed", "bench", &v1.APISpec{BasePath: "/keyed/v1", Backend: groupName, Operations: item, Policies: v1.Policies{
+		Request: []v1.Policy{{APIKey: &v1.APIKeyPolicy{}}, {Quota: &v1.QuotaPolicy{}}},
+	}})
+	day, _ := v1.ParseDuration("1d")
+	d.add("gold", &v1.ProductSpec{APIs: []string{"keyed"}, Quota: &v1.Limit{Limit: 1e12, Window: day}})
+	for i := range keyQuotaApplications {
+		d.add(subscriptionName(i), &v1.ApplicationSpec{Owner: "bench@example.com"})
+		d.add(subscriptionName(i), &v1.SubscriptionSpec{Application: subscriptionName(i), Product: "gold"})
+	}
+	return d.String()
+}
+
+func subscriptionName(i int) string { return fmt.Sprintf("app-%06d", i) }
+
+// keyValue returns the value of the i-th key.
+func keyValue(i int) string {
+	h := sha256.Sum256(fmt.Appendf(nil, "key %d", i))
+	return hex.EncodeToString(h[:20])
+}
+
+// keyRecords streams the keys from first up to but not including last, spread over the subscriptions, as records of an import.
+func keyRecords(first, last, subscriptions int) io.Reader {
+	r, w := io.Pipe()
+	go func() { // ends when all is written or the reader is closed
+		enc := json.NewEncoder(w)
+		for i := first; i < last; i++ {
+			hash := sha256.Sum256([]byte(keyValue(i)))
+			if err := enc.Encode(v1.KeyImport{Subscription: subscriptionName(i % subscriptions), SHA256: hex.EncodeToString(hash[:])}); err != nil {
+				return
+			}
+		}
+		w.Close()
+	}()
+	return r
+}
+
+// feedHosts is the number of hostnames of the case feed.
+const feedHosts = 100
+
+// feedAPI identifies one API of the case feed.
+type feedAPI int
+
+func (a feedAPI) name() string        { return fmt.Sprintf("api-%05d", int(a)) }
+func (a feedAPI) environment() string { return fmt.Sprintf("env-%02d", int(a)%feedHosts) }
+func (a feedAPI) host() string        { return fmt.Sprintf("h%02d.example.com", int(a)%feedHosts) }
+func (a feedAPI) path() string        { return "/" + a.name() + "/v1/items/17" }
+
+// spec returns the API with five operations and three policies; version is what it answers in the field X-Version.
+func (a feedAPI) spec(version string) *v1.APISpec {
+	second, _ := v1.ParseDuration("1s")
+	return &v1.APISpec{
+		DisplayName: "API " + a.name(),
+		BasePath:    "/" + a.name() + "/v1",
+		Backend:     groupName,
+		Operations: []v1.Operation{
+			{Name: "listItems", Method: "GET", Path: "/items"},
+			{Name: "createItem", Method: "POST", Path: "/items"},
+			{Name: "getItem", Method: "GET", Path: "/items/{id}"},
+			{Name: "replaceItem", Method: "PUT", Path: "/items/{id}"},
+			{Name: "deleteItem", Method: "DELETE", Path: "/items/{id}"},
+		},
+		Policies: v1.Policies{
+			Request: []v1.Policy{
+				{RateLimit: &v1.RateLimitPolicy{Limit: 1_000_000, Window: second, By: "api"}},
+				{SetHeaders: &v1.SetHeadersPolicy{Remove: []string{"X-Internal"}, Set: map[string]string{"X-Api": a.name()}}},
+			},
+			Response: []v1.Policy{{SetHeaders: &v1.SetHeadersPolicy{Set: map[string]string{"X-Version": version}}}},
+		},
+	}
+}
+
+// change returns the document that changes the API's answer.
+func (a feedAPI) change(version string) string {
+	var d documents
+	d.add(a.name(), a.spec(version))
+	return d.String()
+}
+
+// feedDocuments returns the resources of the case feed in parts of at most 1,000 APIs.
+func feedDocuments(backend string, apis int) []string {
+	var d documents
+	d.site(backend)
+	for i := range feedHosts {
+		d.environment(feedAPI(i).environment(), feedAPI(i).host())
+	}
+	parts := []string{}
+	for i := range apis {
+		a := feedAPI(i)
+		d.api(a.name(), a.environment(), a.spec("0"))
+		if (i+1)%1000 == 0 || i+1 == apis {
+			parts = append(parts, d.String())
+			d = documents{}
+		}
+	}
+	return parts
+}
