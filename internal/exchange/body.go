@@ -14,6 +14,8 @@ type Source interface {
 	// the body is broken off: what was passed on so far must not look complete to whom it was passed on. After
 	// the End and after an error it must not be called again.
 	Next() (Chunk, error)
+	// Ready tells whether Next has something at hand, so that it will not wait.
+	Ready() bool
 	// Len returns the length of the whole body in bytes, or -1 if only the end will tell.
 	Len() int64
 	// Trailers returns the fields after the body, once the End was seen; nil if there are none.
@@ -35,6 +37,9 @@ func (s *Bytes) Next() (Chunk, error) {
 	s.rest = nil
 	return c, nil
 }
+
+// Ready implements Source.
+func (s *Bytes) Ready() bool { return true }
 
 // Len implements Source.
 func (s *Bytes) Len() int64 { return int64(len(s.rest)) }

@@ -70,7 +70,8 @@ type Exchange struct {
 	Query    View
 	HasQuery bool
 
-	// Req is the fields of the request without those of HopByHop, without Host and without Content-Length.
+	// Req is the fields of the request without those of HopByHop and without Host. Content-Length may be among them,
+	// but it is Body that tells the length.
 	Req Head
 	// Body is the body of the request; nil if there is none.
 	Body Source
@@ -88,7 +89,8 @@ type Exchange struct {
 
 	// Status is the status of the response; 0 until there is one.
 	Status int
-	// Resp is the fields of the response without those of HopByHop and without Content-Length.
+	// Resp is the fields of the response without those of HopByHop. Content-Length may be among them, but it counts
+	// only where no body is sent: for HEAD and 304.
 	Resp Head
 	// Own is fields that the gateway adds to the response, whoever makes it. They replace those of the same name.
 	Own Head
@@ -105,6 +107,9 @@ type Exchange struct {
 	Upstream, Duration time.Duration
 	// BytesIn and BytesOut count the bytes of the two bodies, without their framing.
 	BytesIn, BytesOut int64
+
+	// Call is what the backend keeps from one exchange to the next: memory, mainly. Reset leaves it.
+	Call any
 
 	local     Bytes
 	answered  bool
@@ -189,8 +194,8 @@ func (x *Exchange) Cancel() {
 // Cancelled tells whether Cancel was called.
 func (x *Exchange) Cancelled() bool { return x.cancelled.Load() }
 
-// WaitOn says that the exchange will wait for the connection behind w, until WaitOn is called again; nil for none.
-// It returns false if the exchange has been cancelled. The pointer is kept, not what it points to at the time.
+// WaitOn names the connection that Cancel wakes from now on; nil for none. It returns false if the exchange has been
+// cancelled. Who waits need not call it before waiting becomes long, a second or so: it looks at Cancelled then.
 func (x *Exchange) WaitOn(w *Interrupter) bool {
 	x.waiting.Store(w)
 	return !x.cancelled.Load()

@@ -69,17 +69,26 @@ type Backend interface {
 
 // Down is the way back to the client, one exchange at a time.
 type Down interface {
-	// Inform sends an informational (1xx) response.
+	// Inform sends an informational (1xx) response with the fields of head.
 	Inform(status int, head *Head) error
 	// Respond sends what stands in x: the refusal or the answer if x carries one, else x.Status, x.Resp and the body,
-	// which may be nil. The fields of x.Own are added to any of them. It closes the body.
+	// which may be nil. The fields of x.Own are added to any of them. It closes the body. If the client or the
+	// backend goes away meanwhile the exchange is broken off, and x.Code says why.
 	Respond(x *Exchange, body Source)
 	// Abort breaks the exchange off without a response, or in the middle of one.
 	Abort(x *Exchange)
+	// Gone looks whether the client is still there. It costs a system call: ask once a second, not more.
+	Gone() bool
+	// StopBody makes a pending call of x.Body.Next, and every later one, fail. Any goroutine may call it.
+	StopBody()
 }
 
-// Handler serves exchanges. It ends each with exactly one call of Respond or Abort, from the goroutine that it
-// was called on, and keeps nothing of x or d.
+// Handler serves exchanges. Everything it is given is void when the call returns.
 type Handler interface {
+	// Serve ends the exchange with exactly one call of Respond or Abort, from the goroutine that it was called on.
 	Serve(x *Exchange, d Down)
+	// Done is called once for every exchange when all of it is over: for those that went through Serve, and for those
+	// that the engine refused by itself, which have no Route and may lack what could not be parsed. Logs and
+	// counters belong here.
+	Done(x *Exchange)
 }

@@ -1,0 +1,219 @@
+// Package sweep keeps the deadlines of many connections at little cost. Setting a deadline of a net.Conn takes a few
+// hundred nanoseconds, several times per request. Here arming one is a single atomic store, and one goroutine, the
+// [Sweeper], looks at all of them ten times a second. Deadlines are therefore coarse: they fire up to two ticks late
+// and never early.
+//
+// A goroutine that waits for a [Conn] is woken by a deadline in the past on the net.Conn beneath. Waking it without
+// need is harmless, so nothing here has to be exact about which goroutine uses a connection at which moment: who is
+// woken looks whether its deadline has passed or its owner has been cancelled, and otherwise goes on waiting.
+package sweep
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Tick is how often deadlines are looked at.
+const Tick = 100 * time.Millisecond
+
+// What ends the waiting for a Conn, besides the errors of the net.Conn.
+var (
+	ErrTimeout   = errors.New("the connection has been silent for too long")
+	ErrCancelled = errors.New("the exchange was cancelled")
+)
+
+// shards keeps adding and removing connections from waiting for a sweep over all others.
+const shards = 16
+
+// Sweeper looks after the deadlines of connections. Make it with New and run it with Run.
+type Sweeper struct {
+	base   time.Time
+	now    atomic.Int64 // since base; as of the last tick
+	next   atomic.Uint32
+	shards [shards]shard
+}
+
+type shard struct {
+	mu    sync.Mutex
+	conns []*Conn // guarded by mu
+	due   []*Conn // of the sweep, kept for its memory
+}
+
+// New returns a Sweeper. Its clock stands still until Run is called.
+func New() *Sweeper {
+	return &Sweeper{base: time.Now()}
+}
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) error {
+	ticker := time.NewTicker(Tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			s.sweep()
+		}
+	}
+}
+
+// Now returns the time since the Sweeper was made, as of the last tick.
+func (s *Sweeper) Now() time.Duration { return time.Duration(s.now.Load()) }
+
+// Len returns the number of connections that are looked after.
+func (s *Sweeper) Len() int {
+	n := 0
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		n += len(sh.conns)
+		sh.mu.Unlock()
+	}
+	return n
+}
+
+func (s *Sweeper) sweep() {
+	now := int64(time.Since(s.base))
+	s.now.Store(now)
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for _, c := range sh.conns {
+			if past(c.read.Load(), now) || past(c.write.Load(), now) {
+				sh.due = append(sh.due, c)
+			}
+		}
+		sh.mu.Unlock()
+		for _, c := range sh.due {
+			c.expire(now)
+		}
+		clear(sh.due)
+		sh.due = sh.due[:0]
+	}
+}
+
+func past(deadline, now int64) bool { return 0 < deadline && deadline <= now }
+
+// Owner is on whose behalf a goroutine waits for a connection.
+type Owner interface {
+	Cancelled() bool
+}
+
+// Conn is a net.Conn whose deadlines are kept by a Sweeper. One goroutine may read and one may write at a time. A
+// tls.Conn goes on top of it, not beneath: it does not survive being woken without need.
+type Conn struct {
+	net.Conn
+	sweeper *Sweeper
+	shard   *shard
+	index   int // in shard.conns; guarded by shard.mu
+
+	// The deadlines, on the clock of the sweeper: 0 is none, and one that has fired is negative.
+	read, write atomic.Int64
+
+	// Owner ends the waiting of Read when it is cancelled; nil for none. It belongs to the goroutine that reads.
+	Owner Owner
+}
+
+// Add starts looking after nc.
+func (s *Sweeper) Add(c *Conn, nc net.Conn) {
+	c.Conn, c.sweeper = nc, s
+	sh := &s.shards[s.next.Add(1)%shards]
+	sh.mu.Lock()
+	c.shard, c.index = sh, len(sh.conns)
+	sh.conns = append(sh.conns, c)
+	sh.mu.Unlock()
+}
+
+// Close stops looking after c and closes it.
+func (c *Conn) Close() error {
+	sh := c.shard
+	sh.mu.Lock()
+	if last := len(sh.conns) - 1; c.index >= 0 {
+		sh.conns[c.index] = sh.conns[last]
+		sh.conns[c.index].index = c.index
+		sh.conns[last] = nil
+		sh.conns = sh.conns[:last]
+		c.index = -1
+	}
+	sh.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// ArmRead gives the reads that follow d from now on, together. 0 gives them all the time there is. There is no need to
+// disarm it: a deadline that passes while nobody waits does nothing.
+func (c *Conn) ArmRead(d time.Duration) { c.arm(&c.read, d) }
+
+// ArmWrite is ArmRead for writes.
+func (c *Conn) ArmWrite(d time.Duration) { c.arm(&c.write, d) }
+
+// arm counts from the end of the present tick, so that nothing fires early.
+func (c *Conn) arm(deadline *atomic.Int64, d time.Duration) {
+	var at int64
+	if d > 0 {
+		at = c.sweeper.now.Load() + int64(Tick+d)
+	}
+	if deadline.Load() != at { // a load is much cheaper, and most requests are shorter than a tick
+		deadline.Store(at)
+	}
+}
+
+// aLongTimeAgo is a deadline that has passed.
+var aLongTimeAgo = time.Unix(1, 0)
+
+func (c *Conn) expire(now int64) {
+	// Errors say that the connection is closed, and then nobody waits for it. Marking the deadline as fired fails if
+	// it has just been armed anew: then there was no need to wake.
+	if at := c.read.Load(); past(at, now) && c.read.CompareAndSwap(at, -at) {
+		_ = c.Conn.SetReadDeadline(aLongTimeAgo)
+	}
+	if at := c.write.Load(); past(at, now) && c.write.CompareAndSwap(at, -at) {
+		_ = c.Conn.SetWriteDeadline(aLongTimeAgo)
+	}
+}
+
+// Interrupt wakes whoever waits in Read, so that it looks at its owner.
+func (c *Conn) Interrupt() { _ = c.Conn.SetReadDeadline(aLongTimeAgo) }
+
+// Read reads as a net.Conn does. ErrTimeout: the deadline has passed. ErrCancelled: the owner was cancelled.
+func (c *Conn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		// Clear first: a wake-up from now on is not lost.
+		if err := c.Conn.SetReadDeadline(time.Time{}); err != nil {
+			return 0, err
+		}
+		if c.Owner != nil && c.Owner.Cancelled() {
+			return 0, ErrCancelled
+		}
+		if c.read.Load() < 0 {
+			return 0, ErrTimeout
+		}
+	}
+}
+
+// Write writes as a net.Conn does. ErrTimeout: the deadline has passed.
+func (c *Conn) Write(p []byte) (int, error) {
+	n := 0
+	for {
+		m, err := c.Conn.Write(p[n:])
+		n += m
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		if err := c.Conn.SetWriteDeadline(time.Time{}); err != nil {
+			return n, err
+		}
+		if c.write.Load() < 0 {
+			return n, ErrTimeout
+		}
+	}
+}
