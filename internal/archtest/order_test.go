@@ -68,7 +68,7 @@ const importOrderText = `
 	telemetry
 	< connect/*;
 
-	gateway/policy, policyspec, connect/*, oauth
+	api/v1, gateway/policy, policyspec, connect/*, oauth
 	< gateway/policy/*;
 
 	gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog,
