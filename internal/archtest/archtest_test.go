@@ -30,11 +30,13 @@ func rules() []rule {
 		{"noinit", noInit},
 		{"globals", noMutableGlobals},
 		{"sizes", sizes},
+		{"habits", habits},
 		{"nosleep", noSleep},
 		{"ports", noFixedPorts},
 		{"metrics", metricNames},
 		{"paths", noLocalPaths},
 		{"links", docLinks},
+		{"examples", docExamples},
 		{"adr", decisionRecords},
 	}
 }

@@ -6,7 +6,7 @@
 // A rule is a function from the tree of source files to the faults it finds. Each runs twice: over the repository
 // in TestRepository, and in TestRules over a small archive in testdata that breaks it, so that a rule which can no
 // longer fail is noticed. The rules read source text only; nothing is compiled, and all of them together take about
-// a second.
+// a second. Resources in the documentation are decoded as the control API would.
 //
 // The import order stands in order_test.go. Relaxing it needs a decision record in docs/adr; tightening does not.
 package archtest
