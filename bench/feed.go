@@ -331,7 +331,7 @@ func (b *feedBench) addKeyedAPI(ctx context.Context) error {
 
 // importKeys imports the keys from first up to but not including last and waits until the gateway accepts the last of them.
 func (b *feedBench) importKeys(ctx context.Context, first, last int) error {
-	if _, err := b.control.api.ImportKeys(ctx, organization, "", client.ContentTypeKeyRecords, keyRecords(first, last, credentialApps), false); err != nil {
+	if _, err := b.control.api.ImportKeys(ctx, organization, "", client.ContentTypeKeyRecords, keyRecords(first, last, credentialApps)); err != nil {
 		return err
 	}
 	return b.gateway.serves(ctx, b.gateway.addr, keyedHost, keyedPath, keyValue(last-1), 200)

@@ -37,7 +37,7 @@ func startHansaSubjects(ctx context.Context, o options, names []string, backend 
 		return nil, stop, err
 	}
 	keys := keyRecords(0, keyQuotaKeys, keyQuotaApplications)
-	if _, err := control.api.ImportKeys(ctx, organization, "", client.ContentTypeKeyRecords, keys, false); err != nil {
+	if _, err := control.api.ImportKeys(ctx, organization, "", client.ContentTypeKeyRecords, keys); err != nil {
 		return nil, stop, err
 	}
 	for _, c := range proxyCases() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -42,6 +43,7 @@ type Client struct {
 	base      url.URL
 	token     string
 	userAgent string
+	trial     bool
 	http      *http.Client
 }
 
@@ -74,6 +76,14 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
+// Trial returns a client whose changes are only tried: the server checks everything and changes nothing. The two
+// clients share their connections.
+func (c *Client) Trial() *Client {
+	t := *c
+	t.trial = true
+	return &t
+}
+
 // Close drops idle connections. The client can still be used afterwards.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -93,6 +103,8 @@ func newTransport(ca []byte) (*http.Transport, error) {
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 8,
 		IdleConnTimeout:     90 * time.Second,
+		// A server that does not speak of the body within this time gets it all the same.
+		ExpectContinueTimeout: 2 * time.Second,
 	}, nil
 }
 
@@ -112,6 +124,7 @@ type call struct {
 	header http.Header
 	body   io.Reader
 	ctype  string
+	large  bool // the body may be long
 }
 
 // do sends the request and returns the answer if it is a success.
@@ -122,7 +135,15 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 		escaped[i] = url.PathEscape(s)
 	}
 	u = *u.JoinPath(escaped...)
-	u.RawQuery = r.query.Encode()
+	query := r.query
+	if c.trial && r.method != http.MethodGet {
+		query = maps.Clone(query)
+		if query == nil {
+			query = url.Values{}
+		}
+		query.Set("dryRun", "true")
+	}
+	u.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), r.body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", r.method, u.Redacted(), err)
@@ -139,6 +160,9 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	}
 	if r.ctype != "" {
 		req.Header.Set("Content-Type", r.ctype)
+	}
+	if r.large {
+		req.Header.Set("Expect", "100-continue") // a refusal then comes before the body goes
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

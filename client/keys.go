@@ -4,8 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
-	"strconv"
 
 	v1 "hansa.dev/hansa/api/v1"
 )
@@ -58,16 +56,12 @@ func (c *Client) RevokeKey(ctx context.Context, organization, subscription, keyI
 
 // ImportKeys adds existing keys. The stream is one value a line (ContentTypeKeyLines) or one v1.KeyImport a line
 // (ContentTypeKeyRecords). An empty subscription means that each record names its own.
-func (c *Client) ImportKeys(ctx context.Context, organization, subscription, contentType string, keys io.Reader, dryRun bool) (v1.ImportResult, error) {
+func (c *Client) ImportKeys(ctx context.Context, organization, subscription, contentType string, keys io.Reader) (v1.ImportResult, error) {
 	p := []string{"api", "v1", "organizations", organization, "keys", "import"}
 	if subscription != "" {
 		p = keysPath(organization, subscription, "import")
 	}
-	q := url.Values{}
-	if dryRun {
-		q.Set("dryRun", strconv.FormatBool(dryRun))
-	}
 	var out v1.ImportResult
-	err := c.into(ctx, call{method: http.MethodPost, path: p, query: q, body: keys, ctype: contentType}, &out)
+	err := c.into(ctx, call{method: http.MethodPost, path: p, body: keys, ctype: contentType, large: true}, &out)
 	return out, err
 }

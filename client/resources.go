@@ -21,8 +21,6 @@ const ContentTypeYAML = "application/yaml"
 type ApplyOptions struct {
 	// Organization is where resources belong that name none. Default: "default".
 	Organization string
-	// DryRun checks everything and changes nothing.
-	DryRun bool
 	// Wait waits until the gateways run the change, at most so long. 0: does not wait.
 	Wait v1.Duration
 	// Reason is kept in the audit record.
@@ -33,9 +31,6 @@ func (o ApplyOptions) query() url.Values {
 	q := url.Values{}
 	if o.Organization != "" {
 		q.Set("organization", o.Organization)
-	}
-	if o.DryRun {
-		q.Set("dryRun", "true")
 	}
 	if o.Wait > 0 {
 		q.Set("wait", o.Wait.String())
@@ -64,7 +59,7 @@ func (c *Client) DeleteAll(ctx context.Context, documents io.Reader, o ApplyOpti
 
 func (c *Client) change(ctx context.Context, verb string, documents io.Reader, o ApplyOptions) (v1.ApplyResult, error) {
 	var out v1.ApplyResult
-	err := c.into(ctx, call{method: http.MethodPost, path: []string{"api", "v1", verb}, query: o.query(), body: documents, ctype: ContentTypeYAML}, &out)
+	err := c.into(ctx, call{method: http.MethodPost, path: []string{"api", "v1", verb}, query: o.query(), body: documents, ctype: ContentTypeYAML, large: true}, &out)
 	return out, err
 }
 

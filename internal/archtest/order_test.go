@@ -81,7 +81,10 @@ const importOrderText = `
 	xds/translate
 	< xds/serve;
 
-	store, compile, publish, importer/openapi, quota/broker, revocation/sync, health/spread
+	api/v1
+	< control/problem;
+
+	store, compile, publish, importer/openapi, control/problem, quota/broker, revocation/sync, health/spread
 	< control;
 
 	compile, keys, identity, localstore, credential

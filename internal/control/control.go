@@ -1,0 +1,150 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/store"
+)
+
+// The defaults of Options.
+const (
+	// DefaultMaxBody is the longest body of documents that is taken.
+	DefaultMaxBody = 40 << 20
+	// DefaultBodyBudget bounds the bodies that are held in memory at the same time.
+	DefaultBodyBudget = 96 << 20
+)
+
+// Options configure a Server.
+type Options struct {
+	// Store is the record. Required.
+	Store store.Store
+	// Gateways knows the connected gateways. Nil: there are none.
+	Gateways Gateways
+	// JoinTokens mints the values of join tokens. Nil: none can be made.
+	JoinTokens JoinTokens
+	// Log gets life events and the causes of refusals. Required.
+	Log *slog.Logger
+	// Registerer gets the server's metrics. Required.
+	Registerer prometheus.Registerer
+	// Gatherer is what /metrics shows. Required.
+	Gatherer prometheus.Gatherer
+	// Checks are what /readyz asks for, beside the record. May be empty.
+	Checks []Check
+	// Version is the version of the binary.
+	Version string
+	// Other answers everything outside the API, such as the console. Nil: 404.
+	Other http.Handler
+	// MaxBody bounds the body of an apply, in bytes. Default: DefaultMaxBody.
+	MaxBody int64
+	// BodyBudget bounds all such bodies together, in bytes. Default: DefaultBodyBudget, at least MaxBody.
+	BodyBudget int64
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Store == nil:
+		return errors.New("control: Options.Store is missing")
+	case o.Log == nil:
+		return errors.New("control: Options.Log is missing")
+	case o.Registerer == nil || o.Gatherer == nil:
+		return errors.New("control: Options.Registerer and Options.Gatherer are needed")
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = DefaultMaxBody
+	}
+	if o.BodyBudget <= 0 {
+		o.BodyBudget = DefaultBodyBudget
+	}
+	o.BodyBudget = max(o.BodyBudget, o.MaxBody)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// Gateways knows the gateways that are connected to this control node. internal/feed/serve implements it.
+type Gateways interface {
+	// WaitApplied blocks until every connected gateway of the views has acknowledged the version or a later one, or
+	// until ctx ends, and returns the names of those that have not.
+	WaitApplied(ctx context.Context, views []string, v store.Version) (missing []string, err error)
+	// GatewayStatus returns the live part of the status of the connected or recently seen gateways of an
+	// organization. Site, Group and Revoked are filled in by the control API.
+	GatewayStatus(organization string) []v1.GatewayStatus
+}
+
+// JoinTokens mints the values of join tokens. internal/identity implements it.
+type JoinTokens interface {
+	// MintJoinToken returns a token, which carries the fingerprint of the root, the name that the token goes by in
+	// the record, and the hash of its secret part in lower-case hexadecimal.
+	MintJoinToken() (value, name, sha256 string, err error)
+}
+
+// Check is one condition of readiness.
+type Check struct {
+	// Name is what "/readyz?verbose" shows.
+	Name string
+	// Run returns nil if the condition holds. It must return within a second.
+	Run func(context.Context) error
+}
+
+// Server is the control API.
+type Server struct {
+	opts      Options
+	store     store.Store
+	log       *slog.Logger
+	metrics   *metrics
+	auth      *authenticator
+	checker   *checker
+	mux       *http.ServeMux
+	bodies    *semaphore.Weighted // of Options.BodyBudget bytes
+	writing   chan struct{}       // holds one token; whoever has it may commit
+	streams   streamLimit
+	panicTold atomic.Int64 // Unix seconds of the last stack that was logged
+}
+
+// New returns a control API over the record.
+func New(o Options) (*Server, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts:    o,
+		store:   o.Store,
+		log:     o.Log.With("component", "control"),
+		metrics: newMetrics(o.Registerer),
+		auth:    &authenticator{store: o.Store, now: o.Now},
+		checker: newChecker(),
+		mux:     http.NewServeMux(),
+		bodies:  semaphore.NewWeighted(o.BodyBudget),
+		writing: make(chan struct{}, 1),
+	}
+	s.writing <- struct{}{}
+	for _, rt := range routes() {
+		s.mux.Handle(rt.pattern(), s.serve(&rt))
+	}
+	return s, nil
+}
+
+// HTTPServer returns a server for this API with limits and deadlines against slow and greedy clients. The caller sets
+// TLSConfig and serves a listener with it. Bodies and answers have deadlines of their own, which move as long as
+// bytes flow.
+func (s *Server) HTTPServer() *http.Server {
+	return &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,139 @@
+package control
+
+import (
+	"net/http"
+	"strings"
+
+	v1 "hansa.dev/hansa/api/v1"
+)
+
+// route is one call of the API.
+type route struct {
+	method, path string
+	// access is who may use it. The zero value is nobody.
+	access access
+	// body tells whether the call takes a body.
+	body body
+	// stream is set for calls whose length says nothing about the server.
+	stream bool
+	handle func(*Server, *request) error
+}
+
+func (rt *route) pattern() string { return rt.method + " " + rt.path }
+func (rt *route) label() string   { return strings.TrimSpace(rt.method + " " + rt.path) }
+
+type body bool
+
+const (
+	noBody  body = false
+	hasBody body = true
+)
+
+// access is the role that a route asks for and the organization that it asks for it in.
+type access struct {
+	scope scope
+	role  Role
+}
+
+type scope uint8
+
+const (
+	scopeNobody       scope = iota
+	scopePublic             // without authentication
+	scopeOrganization       // the role in the organization that the path names
+	scopeNamed              // the role in the organization that is itself the resource
+	scopeQuery              // the role in the organization that the query names, or in all
+	scopeAll                // the role in all organizations
+	scopeSome               // the role in some organization; the handler decides on each resource
+)
+
+func public() access          { return access{scope: scopePublic} }
+func inPath(r Role) access    { return access{scopeOrganization, r} }
+func inQuery(r Role) access   { return access{scopeQuery, r} }
+func inAll(r Role) access     { return access{scopeAll, r} }
+func somewhere(r Role) access { return access{scopeSome, r} }
+
+// routes returns the whole surface of the API.
+func routes() []route {
+	const (
+		get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+		organization   = "/api/v1/organizations/{organization}"
+		keys           = organization + "/subscriptions/{name}/keys"
+		tokens         = "/api/v1/principals/{name}/tokens"
+	)
+	out := []route{
+		// Health, for supervisors and scrapers. These show no resource.
+		{method: get, path: "/livez", access: public(), handle: (*Server).livez},
+		{method: get, path: "/readyz", access: public(), handle: (*Server).readyz},
+		{method: get, path: "/metrics", access: public(), handle: (*Server).exposeMetrics},
+
+		// The node and the record.
+		{method: get, path: "/api/v1/status", access: somewhere(Viewer), handle: (*Server).status},
+		{method: get, path: "/api/v1/audit", access: inQuery(Admin), handle: (*Server).audit},
+		{method: get, path: "/api/v1/backup", access: inAll(Admin), stream: true, handle: (*Server).backup},
+
+		// Changes of any number of resources at once. Each resource is decided upon by commit.
+		{method: post, path: "/api/v1/apply", access: somewhere(Editor), body: hasBody, handle: (*Server).apply},
+		{method: post, path: "/api/v1/plan", access: somewhere(Editor), body: hasBody, handle: (*Server).plan},
+		{method: post, path: "/api/v1/delete", access: somewhere(Editor), body: hasBody, handle: (*Server).deleteAll},
+
+		// Keys of subscriptions.
+		{method: get, path: keys, access: inPath(Viewer), handle: (*Server).listKeys},
+		{method: post, path: keys, access: inPath(Editor), body: hasBody, handle: (*Server).createKey},
+		{method: post, path: keys + "/rotate", access: inPath(Editor), body: hasBody, handle: (*Server).rotateKey},
+		{method: post, path: keys + "/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys},
+		{method: del, path: keys + "/{key}", access: inPath(Editor), handle: (*Server).revokeKey},
+		{method: post, path: organization + "/keys/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys},
+
+		// Gateways and the tokens that they join with.
+		{method: get, path: organization + "/gateways", access: inPath(Viewer), handle: (*Server).listGateways},
+		{method: post, path: organization + "/gateways/{name}/revoke", access: inPath(Admin), handle: (*Server).revokeGateway},
+		{method: get, path: organization + "/jointokens", access: inPath(Admin), handle: (*Server).listJoinTokens},
+		{method: post, path: organization + "/jointokens", access: inPath(Admin), body: hasBody, handle: (*Server).createJoinToken},
+		{method: del, path: organization + "/jointokens/{name}", access: inPath(Admin), handle: (*Server).deleteJoinToken},
+
+		// Bearer tokens of principals.
+		{method: get, path: tokens, access: inAll(Admin), handle: (*Server).listTokens},
+		{method: post, path: tokens, access: inAll(Admin), body: hasBody, handle: (*Server).createToken},
+		{method: del, path: tokens + "/{token}", access: inAll(Admin), handle: (*Server).revokeToken},
+	}
+	for _, info := range v1.Kinds() {
+		out = append(out, kindRoutes(info)...)
+	}
+	return out
+}
+
+// kindRoutes returns the calls that every kind has: list and watch, get, put and delete. Kinds that only Hansa writes
+// have neither put nor delete here, and gateways and join tokens have lists of their own above.
+func kindRoutes(info v1.KindInfo) []route {
+	base := "/api/v1/organizations/{organization}/" + info.Plural
+	list, read, write := inPath(Viewer), inPath(Viewer), inPath(Editor)
+	switch info.Kind {
+	case v1.KindOrganization:
+		// Whoever may read in some organization sees that one in the list.
+		base, list, read, write = "/api/v1/organizations", somewhere(Viewer), access{scopeNamed, Viewer}, inAll(Admin)
+	case v1.KindPrincipal:
+		base, list, read, write = "/api/v1/principals", inAll(Admin), inAll(Admin), inAll(Admin)
+	case v1.KindGateway:
+		return []route{
+			{method: http.MethodGet, path: base + "/{name}", access: read, handle: (*Server).getGateway},
+			{method: http.MethodDelete, path: base + "/{name}", access: inPath(Admin), handle: (*Server).deleteGateway},
+		}
+	case v1.KindJoinToken:
+		return nil
+	}
+	of := func(h func(*Server, *request, v1.KindInfo) error) func(*Server, *request) error {
+		return func(s *Server, q *request) error { return h(s, q, info) }
+	}
+	out := []route{
+		{method: http.MethodGet, path: base, access: list, handle: of((*Server).list)},
+		{method: http.MethodGet, path: base + "/{name}", access: read, handle: of((*Server).get)},
+	}
+	if !info.System {
+		out = append(out,
+			route{method: http.MethodPut, path: base + "/{name}", access: write, body: hasBody, handle: of((*Server).put)},
+			route{method: http.MethodDelete, path: base + "/{name}", access: write, handle: of((*Server).delete)},
+		)
+	}
+	return out
+}
