@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/app/sample"
+	"hansa.dev/hansa/internal/resource"
 )
 
 func TestBackend(t *testing.T) {
@@ -49,5 +50,20 @@ func TestResourcesNameTheBackend(t *testing.T) {
 	got := sample.Resources("127.0.0.1:7")
 	if !strings.Contains(got, `"127.0.0.1:7"`) || strings.Contains(got, "BACKEND_ADDRESS") {
 		t.Errorf("resources do not carry the address of the backend:\n%s", got)
+	}
+}
+
+func TestResourcesAreValid(t *testing.T) {
+	t.Parallel()
+	objects, faults := resource.Decode("resources.yaml", []byte(sample.Resources("127.0.0.1:7")), resource.Options{})
+	for _, o := range objects {
+		resource.Default(o)
+		faults = append(faults, resource.Validate(o)...)
+	}
+	for _, f := range faults {
+		t.Error(resource.FormatFault(f))
+	}
+	if len(objects) < 14 {
+		t.Errorf("%d resources", len(objects))
 	}
 }
