@@ -132,10 +132,15 @@ func (p *stagedPieces) remove(ds []digest) {
 	}
 }
 
-func (p *stagedPieces) has(d digest) bool {
+// all returns the pieces that are staged now.
+func (p *stagedPieces) all() map[digest]struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.uses[d] > 0
+	all := make(map[digest]struct{}, len(p.uses))
+	for d := range p.uses {
+		all[d] = struct{}{}
+	}
+	return all
 }
 
 // stage writes a piece so that a later transaction can name it. The caller has added it to s.staged. It is written
