@@ -132,15 +132,10 @@ func (p *stagedPieces) remove(ds []digest) {
 	}
 }
 
-// all returns the pieces that are staged now.
-func (p *stagedPieces) all() map[digest]struct{} {
+func (p *stagedPieces) has(d digest) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make(map[digest]struct{}, len(p.uses))
-	for d := range p.uses {
-		all[d] = struct{}{}
-	}
-	return all
+	return p.uses[d] > 0
 }
 
 // stage writes a piece so that a later transaction can name it. The caller has added it to s.staged. It is written

@@ -34,7 +34,6 @@ type tx struct {
 	keys        []v1.Key        // changed resources, in the order of first touch
 	exists      map[v1.Key]bool // whether there is one after the changes so far
 	credentials int
-	committed   bool
 	err         error // what ended the change set early: ErrClosed after Commit and Abort
 }
 
@@ -152,9 +151,6 @@ func (t *tx) add(raw []byte) (digest, []byte) {
 func (t *tx) end(err error) {
 	if t.err == nil {
 		t.s.staged.remove(t.pieces)
-		if len(t.pieces) > 0 && !t.committed {
-			t.s.wantMaintenance() // to collect them
-		}
 		t.buf, t.exists, t.base = nil, nil, nil
 		t.err = err
 	}
@@ -175,14 +171,12 @@ func (t *tx) Commit(ctx context.Context, info store.Info) (store.Version, error)
 	err := t.commit(ctx, info)
 	switch {
 	case err == nil:
-		t.committed = true
 		t.s.metrics.commitSeconds.Observe(time.Since(begin).Seconds())
 		t.s.metrics.changeSets.WithLabelValues(outcomeCommitted).Inc()
 		return t.next, nil
 	case errors.Is(err, store.ErrConflict):
 		t.s.metrics.changeSets.WithLabelValues(outcomeConflict).Inc()
 	case errors.Is(err, store.ErrStorageFull):
-		t.s.wantMaintenance() // to make room
 		t.s.metrics.changeSets.WithLabelValues(outcomeFull).Inc()
 	case errors.Is(err, store.ErrUnknown):
 		t.s.metrics.changeSets.WithLabelValues(outcomeUnknown).Inc()
@@ -229,13 +223,12 @@ func (t *tx) commit(ctx context.Context, info store.Info) error {
 
 // record returns the encoded record of the change set.
 func (t *tx) record(info store.Info) ([]byte, error) {
-	now := t.s.opts.Now().UTC()
 	if info.At.IsZero() {
-		info.At = now
+		info.At = t.s.opts.Now()
 	}
 	info.At = info.At.UTC()
 	r := changeRecord{
-		Version: t.next, Previous: t.base.hash, Nonce: rand.Text(), At: now, Info: info,
+		Version: t.next, Previous: t.base.hash, Nonce: rand.Text(), Info: info,
 		Pieces: t.pieces, Bytes: t.bytes, Credentials: t.credentials,
 	}
 	for _, k := range t.keys {
