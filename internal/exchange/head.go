@@ -168,23 +168,30 @@ func (h *Head) SetUint(n Name, value uint64) bool {
 }
 
 // Add adds a field after all others. It reports false if h is full.
-func (h *Head) Add(n Name, value []byte) bool { return add(h, n.id, n.text, value) }
+func (h *Head) Add(n Name, value []byte) bool {
+	// Not shared with AddString through a type parameter: the compiler then takes value for escaping, and callers
+	// would have to allocate what they make up on the stack.
+	h.own = append(append(append(h.own, n.text...), ": "...), value...)
+	return h.endOwn(n.id, len(n.text), len(value))
+}
 
 // AddString is Add for text.
-func (h *Head) AddString(n Name, value string) bool { return add(h, n.id, n.text, value) }
+func (h *Head) AddString(n Name, value string) bool {
+	h.own = append(append(append(h.own, n.text...), ": "...), value...)
+	return h.endOwn(n.id, len(n.text), len(value))
+}
 
-func add[N, V ~string | ~[]byte](h *Head, id ID, name N, value V) bool {
+// endOwn makes a field of what was just appended to own, "name: value". If h is full it takes that back.
+func (h *Head) endOwn(id ID, name, value int) bool {
+	at := len(h.own) - name - 2 - value
 	if len(h.fields) >= MaxFields {
+		h.own = h.own[:at]
 		return false
 	}
-	at := len(h.own)
-	h.own = append(h.own, name...)
-	h.own = append(h.own, ": "...)
-	h.own = append(h.own, value...)
 	h.own = append(h.own, "\r\n"...)
 	h.push(field{
-		name: uint32(at), value: uint32(at + len(name) + 2), size: uint32(len(value)),
-		nameSize: uint16(len(name)), id: id, flags: flagOwn | flagPlain,
+		name: uint32(at), value: uint32(at + name + 2), size: uint32(value),
+		nameSize: uint16(name), id: id, flags: flagOwn | flagPlain,
 	})
 	return true
 }
@@ -243,7 +250,12 @@ func (h *Head) AddAll(g *Head) bool {
 	}
 	for i := range g.fields {
 		f := &g.fields[i]
-		if f.flags&flagGone == 0 && !add(h, f.id, g.nameOf(f), g.valueOf(f)) {
+		if f.flags&flagGone != 0 {
+			continue
+		}
+		name, value := g.nameOf(f), g.valueOf(f)
+		h.own = append(append(append(h.own, name...), ": "...), value...)
+		if !h.endOwn(f.id, len(name), len(value)) {
 			return false
 		}
 	}
