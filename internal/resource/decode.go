@@ -37,7 +37,7 @@ type decoder struct {
 	seen    map[v1.Key]int // the line of each resource
 	omitted bool           // there were more faults than the limit
 
-	// Of the document at hand: the lines before it, and what of it was visited.
+	// Of the document at hand: the lines before it; of its value at hand: what of it was visited.
 	lines, nodes, bytes int
 
 	// Of the resource at hand, for faults.
@@ -65,17 +65,16 @@ func (d *decoder) stream(data []byte, each func(root *yaml.Node)) {
 			d.add(v1.Fault{Line: c.line + line - 1, Column: column, Code: CodeEncoding, Message: "the document is not valid UTF-8", Remedy: "save it as UTF-8"})
 			continue
 		}
-		roots, fault := parse(c.data, d.o.Limits)
-		if fault != nil {
-			d.add(v1.Fault{Line: c.line + max(fault.Line, 1) - 1, Column: max(fault.Column, 1), Code: fault.Code, Message: fault.Message, Remedy: fault.Remedy})
-			continue
-		}
-		d.lines, d.nodes, d.bytes = c.line-1, 0, 0
-		for _, root := range roots {
-			if !d.expand(root, 0) {
-				break
+		d.lines = c.line - 1
+		fault := parse(c.data, d.o.Limits, func(root *yaml.Node) {
+			d.nodes, d.bytes = 0, 0
+			if d.expand(root, 0) {
+				d.items(root, each)
 			}
-			d.items(root, each)
+		})
+		if fault != nil {
+			d.root, d.kind, d.name, d.org = nil, "", "", ""
+			d.add(v1.Fault{Line: d.lines + max(fault.Line, 1), Column: max(fault.Column, 1), Code: fault.Code, Message: fault.Message, Remedy: fault.Remedy})
 		}
 	}
 	if d.omitted {

@@ -8,7 +8,8 @@ type Limits struct {
 	DocumentBytes int
 	// Depth bounds the nesting of one document. Default: 64.
 	Depth int
-	// Nodes bounds the values of one document, each as often as aliases repeat it. Default: 500,000.
+	// Nodes bounds the values of one document, each as often as aliases repeat it; JSON values in
+	// a row count for themselves. Default: 1,000,000.
 	Nodes int
 	// Faults bounds the faults that are reported. Default: 1,000.
 	Faults int
@@ -31,7 +32,7 @@ func (o Options) withDefaults() Options {
 	}
 	orInt(&o.Limits.DocumentBytes, 32<<20)
 	orInt(&o.Limits.Depth, 64)
-	orInt(&o.Limits.Nodes, 500_000)
+	orInt(&o.Limits.Nodes, 1_000_000)
 	orInt(&o.Limits.Faults, 1000)
 	return o
 }

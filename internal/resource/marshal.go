@@ -74,12 +74,12 @@ func toNode(v any) (*yaml.Node, error) {
 		return nil, err
 	}
 	const unbounded = 1 << 30
-	roots, fault := parseJSON(buf.Bytes(), Limits{Depth: unbounded, Nodes: unbounded})
-	if fault != nil {
+	var root *yaml.Node
+	if fault := parseJSON(buf.Bytes(), Limits{Depth: unbounded, Nodes: unbounded}, func(n *yaml.Node) { root = n }); fault != nil {
 		return nil, fault
 	}
-	plain(roots[0])
-	return roots[0], nil
+	plain(root)
+	return root, nil
 }
 
 // plain lets the encoder choose the style of every scalar: quotes only where they are needed, and blocks for texts of

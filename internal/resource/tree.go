@@ -25,28 +25,30 @@ type syntaxError struct {
 	Remedy       string
 }
 
-// parse reads one document. It returns nil if there is nothing in it, and several roots for JSON values in a row.
-func parse(data []byte, limits Limits) ([]*yaml.Node, *syntaxError) {
+// parse reads one document and calls each with every value of its top level: one, none if nothing is written there, or
+// several JSON values in a row.
+func parse(data []byte, limits Limits, each func(*yaml.Node)) *syntaxError {
 	if blank(data) {
-		return nil, nil
+		return nil
 	}
-	if looksLikeJSON(data) {
-		roots, fault := parseJSON(data, limits)
-		if fault == nil || fault.Code != CodeSyntax {
-			return roots, fault
-		}
-		// YAML in flow style begins with a brace as well. If it is not that either, the reason that JSON gives is
-		// the better one unless YAML got further.
-		node, yfault := parseYAML(data, limits)
-		switch {
-		case yfault == nil:
-			return node, nil
-		case yfault.Code == CodeSyntax && yfault.Line <= fault.Line:
-			return nil, fault
-		}
-		return nil, yfault
+	if !looksLikeJSON(data) {
+		return parseYAML(data, limits, each)
 	}
-	return parseYAML(data, limits)
+	some := false
+	fault := parseJSON(data, limits, func(n *yaml.Node) {
+		some = true
+		each(n)
+	})
+	if fault == nil || fault.Code != CodeSyntax || some {
+		return fault
+	}
+	// YAML in flow style begins with a brace as well. If it is not that either, the reason that JSON gives is the
+	// better one unless YAML got further.
+	yfault := parseYAML(data, limits, each)
+	if yfault != nil && yfault.Code == CodeSyntax && yfault.Line <= fault.Line {
+		return fault
+	}
+	return yfault
 }
 
 func looksLikeJSON(data []byte) bool {
@@ -56,9 +58,9 @@ func looksLikeJSON(data []byte) bool {
 
 var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
-func parseYAML(data []byte, limits Limits) ([]*yaml.Node, *syntaxError) {
+func parseYAML(data []byte, limits Limits, each func(*yaml.Node)) *syntaxError {
 	if n := estimateNodes(data); n > limits.Nodes {
-		return nil, tooManyNodes(limits)
+		return tooManyNodes(limits)
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -68,12 +70,12 @@ func parseYAML(data []byte, limits Limits) ([]*yaml.Node, *syntaxError) {
 			fault.Message = m[2]
 		}
 		fault.Message = "this is not YAML: " + fault.Message
-		return nil, fault
+		return fault
 	}
-	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
-		return nil, nil
+	for _, root := range doc.Content {
+		each(root)
 	}
-	return doc.Content, nil
+	return nil
 }
 
 func tooManyNodes(limits Limits) *syntaxError {
@@ -141,20 +143,20 @@ type jsonParser struct {
 	offset, line, column int
 }
 
-func parseJSON(data []byte, limits Limits) ([]*yaml.Node, *syntaxError) {
+func parseJSON(data []byte, limits Limits, each func(*yaml.Node)) *syntaxError {
 	body := bytes.TrimPrefix(data, []byte("---"))
 	p := &jsonParser{data: body, dec: json.NewDecoder(bytes.NewReader(body)), limits: limits, line: 1, column: 1 + len(data) - len(body)}
 	p.dec.UseNumber()
-	var roots []*yaml.Node
 	for {
+		p.nodes = 0
 		n, err := p.value(0)
 		if errors.Is(err, io.EOF) {
-			return roots, nil
+			return nil
 		}
 		if err != nil {
-			return nil, p.fault(err)
+			return p.fault(err)
 		}
-		roots = append(roots, n)
+		each(n)
 	}
 }
 
