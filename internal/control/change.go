@@ -46,6 +46,8 @@ type outcome struct {
 	version store.Version
 	changes []v1.Change // with both sides
 	keys    int
+	// views are those whose configuration the change reaches.
+	views []string
 	// organizations are those of all resources that the change spoke of, also if they were equal already.
 	organizations []string
 }
@@ -118,8 +120,10 @@ func (s *Server) attempt(ctx context.Context, c change) (outcome, error) {
 			return outcome{}, err
 		}
 	}
-	if err := s.check(state, newOverlay(state, e.puts, e.deletes), e); err != nil {
-		return outcome{}, err
+	if len(out.changes) > 0 {
+		if out.views, err = s.check(ctx, state, e); err != nil {
+			return outcome{}, err
+		}
 	}
 	if c.dryRun {
 		return out, nil
@@ -185,11 +189,19 @@ func (e *edit) derive(state store.State) ([]v1.Change, error) {
 		if !exists {
 			return nil, notFound(k)
 		}
+		if k.Kind == v1.KindOrganization && k.Name == v1.DefaultOrganization {
+			return nil, problem.New(problem.InUse, "organization %q exists in every cluster and cannot be deleted", k.Name)
+		}
 		e.deletes = append(e.deletes, k)
 		changes = append(changes, v1.Change{Kind: k.Kind, Name: k.Name, Organization: k.Organization, Action: v1.ActionDeleted, Before: before})
 		e.deletes = append(e.deletes, owned(state, k)...)
 	}
 	return changes, nil
+}
+
+// revisionKey returns the identity of a revision of an API.
+func revisionKey(organization, api string, revision uint64) v1.Key {
+	return v1.Key{Organization: organization, Kind: v1.KindAPIRevision, Name: resource.RevisionName(api, revision)}
 }
 
 // sameSpec tells whether two states of a resource differ in their labels at most.
@@ -244,15 +256,37 @@ func owned(state store.State, k v1.Key) []v1.Key {
 	return out
 }
 
-// check refuses what cannot be: broken references, what cannot be compiled, a cluster that nobody can administer.
-func (s *Server) check(state, next store.State, e edit) error {
-	if err := checkDeletes(next, e.deletes); err != nil {
-		return err
-	}
+// check refuses what cannot be: a cluster that nobody can administer, broken references, what cannot be compiled. It
+// returns the views that the change reaches.
+func (s *Server) check(ctx context.Context, state store.State, e edit) ([]string, error) {
+	next := newOverlay(state, e.puts, e.deletes)
 	if err := checkAdmins(next, e, s.opts.Now()); err != nil {
+		return nil, err
+	}
+	changed := slices.Clone(e.deletes)
+	for _, o := range e.puts {
+		changed = append(changed, o.Key())
+	}
+	views, err := s.checker.check(ctx, state, next, changed)
+	if err != nil {
+		return nil, inUse(err, e.deletes)
+	}
+	return views, nil
+}
+
+// inUse turns faults that only say that something deleted is referred to into the refusal that says so.
+func inUse(err error, deletes []v1.Key) error {
+	faults := resource.FaultsOf(err)
+	if len(faults) == 0 || len(deletes) == 0 {
 		return err
 	}
-	return resource.AsError(s.checker.check(state, next, e))
+	for _, f := range faults {
+		if f.Code != resource.CodeInUse {
+			return err
+		}
+	}
+	first := faults[0]
+	return &problem.Error{Code: problem.InUse, Faults: faults, Detail: fmt.Sprintf("%s %q: %s; %s", first.Kind, first.Name, first.Message, first.Remedy)}
 }
 
 // checkAdmins refuses a change of principals after which none of them could administer the cluster.

@@ -1,30 +1,72 @@
 package control
 
 import (
+	"context"
 	"fmt"
+	"sync"
 
 	v1 "hansa.dev/hansa/api/v1"
-	"hansa.dev/hansa/internal/resource"
+	"hansa.dev/hansa/internal/compile"
 	"hansa.dev/hansa/internal/store"
 )
 
-// checker finds what is wrong with a prospective state.
-type checker struct{}
+// checker compiles prospective states. It keeps the compiled state at one version of the record and goes on from
+// there, so that a small change costs little however large the record is.
+type checker struct {
+	store store.Store
 
-func newChecker() *checker { return &checker{} }
+	mu       sync.Mutex // guards what follows; held while compiling
+	version  store.Version
+	compiled *compile.Result // nil: nothing is compiled
+}
 
-func (c *checker) check(_, next store.State, e edit) []v1.Fault {
-	var faults []v1.Fault
-	for _, o := range e.puts {
-		for _, ref := range references(next, o) {
-			if _, ok := next.Get(ref.Key); !ok {
-				faults = append(faults, v1.Fault{
-					Kind: string(o.Kind), Organization: o.Metadata.Organization, Name: o.Metadata.Name, Path: ref.Path,
-					Value: ref.Key.Name, Code: resource.CodeDangling,
-					Message: fmt.Sprintf("there is no %s", ref.Key), Remedy: "apply it before, or in the same call",
-				})
+// check compiles next, a state that differs from state, which is at the head, in the keys. It returns the views that
+// the change reaches, or a *resource.InvalidError.
+func (c *checker) check(ctx context.Context, state, next store.State, changed []v1.Key) ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.catchUpLocked(ctx, state); err != nil {
+		return nil, err
+	}
+	r, err := c.compiled.Next(next, state.Version().Seq+1, changed)
+	if err != nil {
+		return nil, err
+	}
+	return r.Changed, nil
+}
+
+// catchUpLocked compiles up to state: by what has changed since, or all of it if the log does not tell.
+func (c *checker) catchUpLocked(ctx context.Context, state store.State) error {
+	to := state.Version()
+	if c.compiled != nil && c.version == to {
+		return nil
+	}
+	if c.compiled != nil && c.version.Epoch == to.Epoch {
+		if changed, err := c.changedSince(ctx, to); err == nil {
+			if r, err := c.compiled.Next(state, to.Seq, changed); err == nil {
+				c.compiled, c.version = r, to
+				return nil
 			}
 		}
 	}
-	return faults
+	r, err := compile.Compile(state, to.Seq, compile.Options{})
+	if err != nil {
+		// Everything in the record was compiled before it came there.
+		return fmt.Errorf("the record at %d.%d does not compile: %w", to.Epoch, to.Seq, err)
+	}
+	c.compiled, c.version = r, to
+	return nil
+}
+
+func (c *checker) changedSince(ctx context.Context, to store.Version) ([]v1.Key, error) {
+	var changed []v1.Key
+	for set, err := range c.store.Log(ctx, c.version, to) {
+		if err != nil {
+			return nil, err
+		}
+		for _, ch := range set.Changes {
+			changed = append(changed, ch.Key)
+		}
+	}
+	return changed, nil
 }

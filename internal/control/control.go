@@ -11,7 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
-	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/feed/serve"
+	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/store"
 )
 
@@ -29,8 +30,8 @@ type Options struct {
 	Store store.Store
 	// Gateways knows the connected gateways. Nil: there are none.
 	Gateways Gateways
-	// JoinTokens mints the values of join tokens. Nil: none can be made.
-	JoinTokens JoinTokens
+	// Join is what join tokens tell a gateway. Nil: none can be made.
+	Join *Join
 	// Log gets life events and the causes of refusals. Required.
 	Log *slog.Logger
 	// Registerer gets the server's metrics. Required.
@@ -77,17 +78,21 @@ func (o *Options) validate() error {
 type Gateways interface {
 	// WaitApplied blocks until every connected gateway of the views has acknowledged the version or a later one, or
 	// until ctx ends, and returns the names of those that have not.
-	WaitApplied(ctx context.Context, views []string, v store.Version) (missing []string, err error)
-	// GatewayStatus returns the live part of the status of the connected or recently seen gateways of an
-	// organization. Site, Group and Revoked are filled in by the control API.
-	GatewayStatus(organization string) []v1.GatewayStatus
+	WaitApplied(ctx context.Context, views []string, epoch, seq uint64) (missing []string)
+	// Gateways returns what is known of those that are connected or were seen recently.
+	Gateways() []serve.Status
+	// Disconnect ends the calls of a gateway that was revoked.
+	Disconnect(organization, name string)
 }
 
-// JoinTokens mints the values of join tokens. internal/identity implements it.
-type JoinTokens interface {
-	// MintJoinToken returns a token, which carries the fingerprint of the root, the name that the token goes by in
-	// the record, and the hash of its secret part in lower-case hexadecimal.
-	MintJoinToken() (value, name, sha256 string, err error)
+var _ Gateways = (*serve.Server)(nil)
+
+// Join is what join tokens tell a gateway: whom to call and by what to know the cluster.
+type Join struct {
+	// Root is the fingerprint of the cluster's root.
+	Root keys.Fingerprint
+	// Addresses are the link addresses (host:port) of control nodes. May be empty: the gateway is told otherwise.
+	Addresses []string
 }
 
 // Check is one condition of readiness.
@@ -124,7 +129,7 @@ func New(o Options) (*Server, error) {
 		log:     o.Log.With("component", "control"),
 		metrics: newMetrics(o.Registerer),
 		auth:    &authenticator{store: o.Store, now: o.Now},
-		checker: newChecker(),
+		checker: &checker{store: o.Store},
 		mux:     http.NewServeMux(),
 		bodies:  semaphore.NewWeighted(o.BodyBudget),
 		writing: make(chan struct{}, 1),

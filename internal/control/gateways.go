@@ -1,11 +1,14 @@
 package control
 
 import (
+	"cmp"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/control/problem"
+	"hansa.dev/hansa/internal/feed/serve"
 	"hansa.dev/hansa/internal/store"
 )
 
@@ -16,25 +19,34 @@ const (
 
 // gatewayStatus joins what the record knows of the gateways of an organization with what is known of their links.
 func (s *Server) gatewayStatus(state store.State, organization string) []v1.GatewayStatus {
-	live := map[string]v1.GatewayStatus{}
+	live := map[string]serve.Status{}
 	if s.opts.Gateways != nil {
-		for _, g := range s.opts.Gateways.GatewayStatus(organization) {
-			live[g.Name] = g
+		for _, g := range s.opts.Gateways.Gateways() {
+			if g.Organization == organization {
+				live[g.Name] = g
+			}
 		}
 	}
 	out := []v1.GatewayStatus{}
 	for o := range state.List(v1.KindGateway, organization, "") {
 		spec := o.Spec.(*v1.GatewaySpec)
-		g, known := live[o.Metadata.Name]
-		if !known {
-			g = v1.GatewayStatus{Name: o.Metadata.Name, Link: linkDown, AgeSeconds: -1}
-		}
-		g.Organization, g.Group, g.Revoked = organization, spec.GatewayGroup, spec.Revoked
-		if g.Role == "" {
-			g.Role = "gateway"
+		g := v1.GatewayStatus{
+			Name: o.Metadata.Name, Organization: organization, Group: spec.GatewayGroup, Role: "gateway", Revoked: spec.Revoked,
+			Link: linkDown, AgeSeconds: -1,
 		}
 		if group, ok := state.Get(v1.Key{Organization: organization, Kind: v1.KindGatewayGroup, Name: spec.GatewayGroup}); ok {
 			g.Site = group.Spec.(*v1.GatewayGroupSpec).Site
+		}
+		if l, known := live[o.Metadata.Name]; known {
+			g.Version, g.Epoch, g.Seq, g.AgeSeconds = l.Version, l.Epoch, l.Seq, int64(l.Age.Seconds())
+			g.Role = cmp.Or(l.Role, g.Role)
+			g.Digest = hex.EncodeToString(l.Digest[:])
+			if l.Link {
+				g.Link = linkUp
+			}
+			if r := l.LastRefusal; r != nil {
+				g.LastRefusal = &v1.Refusal{Code: string(r.Code), Message: r.Error(), At: r.At}
+			}
 		}
 		out = append(out, g)
 	}
@@ -76,6 +88,9 @@ func (s *Server) revokeGateway(q *request) error {
 	}})
 	if err != nil {
 		return err
+	}
+	if s.opts.Gateways != nil {
+		s.opts.Gateways.Disconnect(k.Organization, k.Name) // other control nodes learn of it from the record
 	}
 	return s.replyChanges(q, out, false, false, 0)
 }

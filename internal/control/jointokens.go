@@ -6,6 +6,7 @@ import (
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/control/problem"
+	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/store"
 )
 
@@ -35,7 +36,7 @@ func (s *Server) createJoinToken(q *request) error {
 	if err := q.readJSON(&r); err != nil {
 		return err
 	}
-	if s.opts.JoinTokens == nil {
+	if s.opts.Join == nil {
 		return problem.New(problem.Unavailable, "this control node has no link that gateways could join by")
 	}
 	if r.Expires == 0 {
@@ -44,15 +45,15 @@ func (s *Server) createJoinToken(q *request) error {
 	if r.Expires < 0 || r.Expires.Std() > maxJoinTime {
 		return problem.New(problem.BadRequest, "expires %s must be a duration up to %s", r.Expires, v1.Duration(maxJoinTime))
 	}
-	value, name, hash, err := s.opts.JoinTokens.MintJoinToken()
+	minted, err := identity.MintJoinToken(s.store.Cluster(), newID("join-"), s.opts.Join.Root, s.opts.Join.Addresses...)
 	if err != nil {
 		return err
 	}
 	now := s.opts.Now()
 	made := &v1.Object{
 		APIVersion: v1.APIVersion, Kind: v1.KindJoinToken,
-		Metadata: v1.Metadata{Name: name, Organization: q.organization},
-		Spec:     &v1.JoinTokenSpec{GatewayGroup: r.GatewayGroup, SHA256: hash, ExpiresAt: now.Add(r.Expires.Std()).UTC().Truncate(time.Second)},
+		Metadata: v1.Metadata{Name: minted.ID, Organization: q.organization},
+		Spec:     &v1.JoinTokenSpec{GatewayGroup: r.GatewayGroup, SHA256: minted.SecretHash(), ExpiresAt: now.Add(r.Expires.Std()).UTC().Truncate(time.Second)},
 	}
 	_, err = s.commit(q.ctx(), change{who: q.who, info: q.info("create join token"), build: func(state store.State) (edit, error) {
 		group := v1.Key{Organization: q.organization, Kind: v1.KindGatewayGroup, Name: r.GatewayGroup}
@@ -71,7 +72,7 @@ func (s *Server) createJoinToken(q *request) error {
 		return err
 	}
 	answer := joinTokenOf(made)
-	answer.Token = value
+	answer.Token = minted.Text()
 	return q.reply(http.StatusCreated, answer)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/compile"
 	"hansa.dev/hansa/internal/control/problem"
 	"hansa.dev/hansa/internal/store"
 )
@@ -237,7 +238,7 @@ func pull(ctx context.Context, begin func(context.Context) iter.Seq2[store.Chang
 	}
 }
 
-// waitApplied waits until the gateways of the organizations that a change touched run it.
+// waitApplied waits until the gateways of the views that a change reaches run it.
 func (s *Server) waitApplied(q *request, out outcome, limit time.Duration) (*v1.WaitResult, error) {
 	if s.opts.Gateways == nil {
 		return &v1.WaitResult{Complete: true}, nil
@@ -248,11 +249,13 @@ func (s *Server) waitApplied(q *request, out outcome, limit time.Duration) (*v1.
 	defer s.streams.leave(q.who.principal)
 	ctx, cancel := context.WithTimeout(q.ctx(), limit)
 	defer cancel()
-	missing, err := s.opts.Gateways.WaitApplied(ctx, viewsOf(s.store.State(), out.organizations), out.version)
-	if err != nil && ctx.Err() == nil {
-		return nil, fmt.Errorf("wait for the gateways to run %d.%d: %w", out.version.Epoch, out.version.Seq, err)
+	views := out.views
+	if len(out.changes) == 0 {
+		// Nothing was changed by this call; what was asked to be so may still be on its way.
+		views = viewsOf(s.store.State(), out.organizations)
 	}
-	return &v1.WaitResult{Complete: err == nil && len(missing) == 0, Missing: missing}, nil
+	missing := s.opts.Gateways.WaitApplied(ctx, views, out.version.Epoch, out.version.Seq)
+	return &v1.WaitResult{Complete: len(missing) == 0 && ctx.Err() == nil, Missing: missing}, nil
 }
 
 // viewsOf returns the views that a change of the organizations can reach: those of all their gateway groups.
@@ -260,7 +263,7 @@ func viewsOf(state store.State, organizations []string) []string {
 	var views []string
 	for _, organization := range organizations {
 		for o := range state.List(v1.KindGatewayGroup, organization, "") {
-			views = append(views, organization+"/"+o.Metadata.Name)
+			views = append(views, compile.ViewName(organization, o.Metadata.Name))
 		}
 	}
 	return views
