@@ -46,7 +46,7 @@ type BackendConnections struct {
 	// Max is how many connections a gateway holds to one endpoint; a request beyond them is answered with 503
 	// upstream-busy. Default: 1024.
 	Max int `json:"max,omitempty"`
-	// MaxIdle is how many of them are kept when unused. Default: 128.
+	// MaxIdle is how many of them are kept when unused. Default: 128, or Max if that is lower.
 	MaxIdle int `json:"maxIdle,omitempty"`
 	// IdleTimeout is how long an unused connection is kept. Default: 90s.
 	IdleTimeout Duration `json:"idleTimeout,omitempty"`
@@ -67,7 +67,7 @@ type APISpec struct {
 	// answers by itself with the policy respond.
 	Backend string `json:"backend,omitempty"`
 	// BackendPath replaces the base path in what the backend sees. Default: "/", which sends the path below
-	// the base path. To send the path unchanged repeat the base path here.
+	// the base path. To send the path unchanged repeat the base path here, "*" included; any other value has no "*".
 	BackendPath string `json:"backendPath,omitempty"`
 	// Operations are the calls of the API. Empty: every method and path below the base path. Otherwise what
 	// matches none is answered with 404 no-route.
@@ -92,8 +92,8 @@ type Definition struct {
 
 // Operation is one call of an API.
 type Operation struct {
-	// Name is unique within the API. It stands in the access log and in metrics. 1 to 128 characters of letters,
-	// digits and "-._/{}:"; default: the method and the path.
+	// Name is unique within the API. It stands in the access log and in metrics. 1 to 256 visible ASCII characters
+	// without blanks, quotes and backslashes. Default: the method and the path, as "GET:/items/{id}".
 	Name string `json:"name,omitempty"`
 	// Method is an HTTP method in upper case, or "*" for any.
 	Method string `json:"method"`
@@ -162,7 +162,9 @@ type QuotaPolicy struct {
 	By string `json:"by,omitempty"`
 }
 
-// SetHeadersPolicy changes header fields, of the request or of the response by the list it stands in.
+// SetHeadersPolicy changes header fields, of the request or of the response by the list it stands in. Fields that
+// frame a message or belong to one connection are the gateway's own business and refused: Connection, Content-Length,
+// Host, Keep-Alive, TE, Trailer, Transfer-Encoding, Upgrade, those that begin with Proxy-, and X-Request-Id.
 type SetHeadersPolicy struct {
 	// Remove takes these fields away first.
 	Remove []string `json:"remove,omitempty"`
@@ -174,7 +176,7 @@ type SetHeadersPolicy struct {
 
 // RespondPolicy answers the request in the gateway.
 type RespondPolicy struct {
-	// Status is the status code, 200 to 599. Default: 200.
+	// Status is the status code, 200 to 599. Default: 200. With 204 and 304 there is no body.
 	Status int `json:"status,omitempty"`
 	// Headers are the fields of the answer.
 	Headers map[string]string `json:"headers,omitempty"`

@@ -186,10 +186,9 @@ func (c *checker) sharers(path, by string, own bool, ch chain) {
 	}
 }
 
-// framing returns the fields that the gateway itself writes, in lower case.
+// framing returns the fields that the gateway itself writes, in lower case; those that begin with proxy- belong to them.
 func framing() []string {
-	return []string{"connection", "content-length", "host", "keep-alive", "proxy-authenticate", "proxy-authorization",
-		"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id"}
+	return []string{"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id"}
 }
 
 func (c *checker) setHeaders(path string, p *v1.SetHeadersPolicy) {
@@ -228,7 +227,7 @@ func (c *checker) fieldName(path, name string) {
 	switch {
 	case !validToken(name):
 		c.fault(path, CodeInvalid, name, fmt.Sprintf("%q is not the name of a header field", shorten(name)), "write letters, digits and -")
-	case slices.Contains(framing(), strings.ToLower(name)):
+	case slices.Contains(framing(), strings.ToLower(name)), strings.HasPrefix(strings.ToLower(name), "proxy-"):
 		c.fault(path, CodeInvalid, name, fmt.Sprintf("the gateway itself decides about %s", name), "remove it; spec.host of the Backend sets Host")
 	}
 }
