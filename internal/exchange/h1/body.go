@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"sync"
@@ -94,6 +95,19 @@ func (b *Body) Remaining() int64 {
 		return b.left
 	}
 	return -1
+}
+
+// Ready implements exchange.Source.
+func (b *Body) Ready() bool {
+	if b.ended || b.framing == NoBody {
+		return true
+	}
+	rest := b.buf[b.lo:b.hi]
+	if b.framing == Chunked && b.state == chunkSize {
+		end := bytes.IndexByte(rest, '\n')
+		return end >= 0 && end+1 < len(rest)
+	}
+	return len(rest) > 0
 }
 
 // Len implements exchange.Source.

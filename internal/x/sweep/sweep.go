@@ -21,11 +21,18 @@ import (
 // Tick is how often deadlines are looked at.
 const Tick = 100 * time.Millisecond
 
-// What ends the waiting for a Conn, besides the errors of the net.Conn.
+// What ends the waiting for a Conn, besides the errors of the net.Conn. ErrTimeout is a temporary net.Error, so that a
+// tls.Conn on top survives it.
 var (
-	ErrTimeout   = errors.New("the connection has been silent for too long")
-	ErrCancelled = errors.New("the exchange was cancelled")
+	ErrTimeout   error = timeout{}
+	ErrCancelled       = errors.New("the exchange was cancelled")
 )
+
+type timeout struct{}
+
+func (timeout) Error() string   { return "the connection has been silent for too long" }
+func (timeout) Timeout() bool   { return true }
+func (timeout) Temporary() bool { return true }
 
 // shards keeps adding and removing connections from waiting for a sweep over all others.
 const shards = 16
@@ -214,6 +221,22 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 		if c.write.Load() < 0 {
 			return n, ErrTimeout
+		}
+	}
+}
+
+// WriteBuffers writes all of b, in one system call where the net.Conn can do that. It consumes b.
+func (c *Conn) WriteBuffers(b *net.Buffers) error {
+	for {
+		_, err := b.WriteTo(c.Conn)
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if err := c.Conn.SetWriteDeadline(time.Time{}); err != nil {
+			return err
+		}
+		if c.write.Load() < 0 {
+			return ErrTimeout
 		}
 	}
 }

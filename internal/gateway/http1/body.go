@@ -1,0 +1,141 @@
+package http1
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/x/sweep"
+)
+
+// requestBody is the conn as the source of the request's body. It may be pulled by another goroutine than the one that
+// serves the connection.
+type requestBody conn
+
+var (
+	errBodyTimeout = &h1.Fault{Code: exchange.BadRequestTimeout, Detail: "the body of the request did not arrive in time"}
+	errBodyStopped = &h1.Fault{Code: exchange.ClientGone, Detail: "the body of the request is not wanted any more"}
+	errBodyGone    = &h1.Fault{Code: exchange.ClientGone, Detail: "the client closed the connection within the body"}
+)
+
+// Next implements exchange.Source. Every error is a *h1.Fault.
+func (b *requestBody) Next() (exchange.Chunk, error) {
+	c := (*conn)(b)
+	c.bodyBegun.Store(true)
+	if c.stopBody.Load() {
+		return exchange.Chunk{}, errBodyStopped
+	}
+	if !c.body.Ready() {
+		c.tcp.ArmRead(c.srv.Timeouts.Body)
+	}
+	chunk, err := c.body.Next()
+	if err == nil {
+		c.x.BytesIn += int64(len(chunk.Data))
+		if chunk.End {
+			c.bodyDone.Store(true)
+		}
+		return chunk, nil
+	}
+	var fault *h1.Fault
+	switch {
+	case errors.As(err, &fault):
+	case errors.Is(err, sweep.ErrTimeout):
+		err = errBodyTimeout
+	case errors.Is(err, sweep.ErrCancelled):
+		err = errBodyStopped
+	default:
+		err = errBodyGone
+	}
+	return exchange.Chunk{}, err
+}
+
+// Ready implements exchange.Source.
+func (b *requestBody) Ready() bool { return b.body.Ready() }
+
+// Len implements exchange.Source.
+func (b *requestBody) Len() int64 { return b.body.Len() }
+
+// Trailers implements exchange.Source.
+func (b *requestBody) Trailers() *exchange.Head { return b.body.Trailers() }
+
+// Close implements exchange.Source. What becomes of the rest is decided when the exchange is over.
+func (b *requestBody) Close() {}
+
+// StopBody implements exchange.Down.
+func (c *conn) StopBody() {
+	c.stopBody.Store(true)
+	c.tcp.Interrupt()
+}
+
+// canReuse tells whether the connection can serve another request after this one. While the body has been begun by
+// whoever pulls it and not been finished, it cannot; one that nobody wanted is drained if it is short.
+func (c *conn) canReuse() bool {
+	switch {
+	case !c.hasBody || c.bodyDone.Load():
+		return true
+	case c.bodyBegun.Load() || c.expect:
+		return false
+	}
+	rest := c.body.Remaining()
+	return 0 <= rest && rest <= drainBelow
+}
+
+// endBody deals with the rest of the request's body once the exchange is over.
+func (c *conn) endBody() {
+	if !c.hasBody || c.bodyDone.Load() {
+		return
+	}
+	if c.keep {
+		c.keep = c.drain(drainBelow)
+		return
+	}
+	c.linger()
+}
+
+// drain reads and drops up to most bytes of the body, and tells whether that was all of it.
+func (c *conn) drain(most int64) bool {
+	for most > 0 {
+		if !c.body.Ready() {
+			c.tcp.ArmRead(c.srv.Timeouts.Body)
+		}
+		chunk, err := c.body.Next()
+		if err != nil {
+			return false
+		}
+		if chunk.End {
+			return true
+		}
+		most -= int64(len(chunk.Data))
+	}
+	return false
+}
+
+const (
+	lingerBytes = 1 << 20
+	lingerTime  = 2 * time.Second
+)
+
+// linger closes the sending side and reads for a while what the client still sends. Closing at once would make the
+// client's system drop the response before the client has read it (RFC 9112, section 9.6).
+func (c *conn) linger() {
+	if c.broken {
+		return
+	}
+	t, ok := c.stream.(interface{ CloseWrite() error })
+	if !ok {
+		t, ok = c.info.Net.(*net.TCPConn)
+	}
+	if !ok || t.CloseWrite() != nil {
+		return
+	}
+	c.stopBody.Store(false)
+	c.tcp.ArmRead(lingerTime)
+	for n := 0; n < lingerBytes; {
+		m, err := c.tcp.Read(c.buf)
+		if n += m; err != nil {
+			return
+		}
+	}
+}

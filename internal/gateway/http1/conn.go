@@ -1,0 +1,242 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/x/sweep"
+)
+
+const (
+	// bufferSize is what buffers for reading and writing begin with; most heads and small bodies fit.
+	bufferSize = 4 << 10
+	// parkedSize is what a parked connection reads a first piece into.
+	parkedSize = 64
+)
+
+// conn is the connection of one client. All of it but the atomic fields belongs to the goroutine that serves it; while
+// a body is passed on by another goroutine, that one has the reading side.
+type conn struct {
+	srv    *Server
+	tcp    sweep.Conn
+	stream io.ReadWriter // on top of tcp
+	plain  bool          // stream is tcp
+	info   Conn
+	client []byte // the address of the peer, in text
+	trust  bool   // the peer may tell X-Forwarded-For
+	ids    exchange.IDGenerator
+	*work  // nil while the connection is parked
+
+	idle      bool // waiting for a request
+	keep      bool // read another request when this one is done
+	wrote     bool // some of the response has been written
+	broken    bool // the connection cannot be used any more
+	stopBody  atomic.Bool
+	bodyBegun atomic.Bool // somebody has pulled the request's body
+	bodyDone  atomic.Bool // the request's body has been read to its end
+	isCut     atomic.Bool
+	parked    [parkedSize]byte
+}
+
+// work is what a connection needs while it is not parked.
+type work struct {
+	x      exchange.Exchange
+	parser h1.Parser
+	body   h1.Body
+	buf    []byte // buf[:filled] has been read; it begins with the head of the request
+	filled int
+	out    []byte
+	vec    [3][]byte
+	bufs   net.Buffers
+
+	minor    int
+	head     bool // the method is HEAD
+	expect   bool // the client waits for 100 before it sends the body
+	trailers bool // the client takes trailers
+	hasBody  bool
+	clientIP []byte
+}
+
+func newConn(s *Server, info Conn) *conn {
+	if info.Scheme == "" {
+		info.Scheme = "http"
+	}
+	if !info.Peer.IsValid() {
+		if a, ok := info.Net.RemoteAddr().(*net.TCPAddr); ok {
+			info.Peer = a.AddrPort()
+		}
+	}
+	info.Peer = netip.AddrPortFrom(info.Peer.Addr().Unmap(), info.Peer.Port())
+	c := &conn{srv: s, info: info}
+	if info.Peer.IsValid() {
+		c.client = info.Peer.Addr().AppendTo(nil)
+	} else {
+		c.client = []byte("unknown")
+	}
+	for _, p := range s.Trusted {
+		c.trust = c.trust || p.Contains(info.Peer.Addr())
+	}
+	seed(&c.ids)
+	s.Sweeper.Add(&c.tcp, info.Net)
+	c.tcp.Owner = c
+	s.metrics.accepted.Inc()
+	return c
+}
+
+// Cancelled implements sweep.Owner: it tells whoever was woken from reading whether to give up.
+func (c *conn) Cancelled() bool {
+	return c.isCut.Load() || c.stopBody.Load() || c.idle && c.srv.draining.Load()
+}
+
+// cut ends the connection from outside, in whatever it does.
+func (c *conn) cut() {
+	c.isCut.Store(true)
+	_ = c.tcp.Conn.Close()
+}
+
+func (c *conn) close() {
+	if c.work != nil {
+		c.release()
+	}
+	_ = c.tcp.Close()
+}
+
+// serve serves requests until the connection ends. It is the one place that recovers: what panics is a fault of the
+// gateway, and costs the connection.
+func (c *conn) serve() {
+	defer func() {
+		if v := recover(); v != nil {
+			c.srv.metrics.panics.Inc()
+			c.srv.Log.Error("serving a connection panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			c.panicked()
+		}
+	}()
+	c.tcp.ArmRead(c.srv.Timeouts.Head)
+	c.stream, c.plain = &c.tcp, true
+	if c.info.Upgrade != nil {
+		s, err := c.info.Upgrade(&c.tcp)
+		if err != nil {
+			return
+		}
+		c.stream, c.plain = s, false
+	}
+	c.work = c.srv.work()
+	c.filled = 0
+	for c.readRequest() {
+		c.exchange()
+		if !c.keep {
+			return
+		}
+		c.next()
+	}
+}
+
+// readRequest reads until the head of a request is complete and begins the exchange. It returns false if the connection
+// has come to its end.
+func (c *conn) readRequest() bool {
+	if c.filled == 0 && !c.awaitRequest() {
+		return false
+	}
+	c.x.Start = time.Now()
+	c.x.Reset()
+	c.parser.Reset(c.srv.Limits)
+	armed := false
+	for {
+		n, err := c.parser.Request(c.buf[:c.filled], &c.x.Req)
+		if n > 0 || err != nil {
+			c.begin(n, err)
+			return true
+		}
+		if c.filled == len(c.buf) {
+			c.buf = append(c.buf, make([]byte, len(c.buf))...)
+		}
+		if !armed {
+			c.tcp.ArmRead(c.srv.Timeouts.Head)
+			armed = true
+		}
+		m, err := c.stream.Read(c.buf[c.filled:])
+		c.filled += m
+		if m == 0 && err != nil {
+			if errors.Is(err, sweep.ErrTimeout) {
+				c.begin(0, errHeadTimeout)
+				return true
+			}
+			return false // in the middle of a head: nobody is there to be told
+		}
+	}
+}
+
+// awaitRequest waits for the first bytes of a request, however long that takes within the limits.
+func (c *conn) awaitRequest() bool {
+	c.idle = true
+	t := &c.srv.Timeouts
+	c.tcp.ArmRead(t.Park)
+	n, err := c.stream.Read(c.buf)
+	if err != nil && errors.Is(err, sweep.ErrTimeout) {
+		c.release()
+		c.srv.metrics.parked.Inc()
+		c.tcp.ArmRead(max(t.Idle-t.Park, sweep.Tick))
+		n, err = c.stream.Read(c.parked[:])
+		c.srv.metrics.parked.Dec()
+		c.work = c.srv.work()
+		copy(c.buf, c.parked[:n])
+	}
+	c.idle = false
+	c.filled = n
+	return err == nil || n > 0
+}
+
+// release gives the memory back that only a busy connection needs.
+func (c *conn) release() {
+	w := c.work
+	c.work = nil
+	w.body.Release()
+	if len(w.buf) > 4*bufferSize || cap(w.out) > 4*bufferSize {
+		return // grown for something unusual
+	}
+	w.filled = 0
+	w.x.Reset()
+	c.srv.works.Put(w)
+}
+
+// exchange serves the request that begin has prepared.
+func (c *conn) exchange() {
+	if c.x.Refused() {
+		c.Respond(&c.x, nil)
+	} else {
+		c.srv.Handler.Serve(&c.x, c)
+	}
+	c.x.Duration = time.Since(c.x.Start)
+	c.srv.Handler.Done(&c.x)
+	c.endBody()
+}
+
+// next moves what has been read of the next request to where requests begin.
+func (c *conn) next() {
+	rest := c.body.Buffered()
+	if len(rest) > len(c.buf) {
+		c.buf = make([]byte, len(rest))
+	}
+	c.filled = copy(c.buf, rest)
+	c.body.Release()
+}
+
+// panicked tries to tell the client.
+func (c *conn) panicked() {
+	if c.work == nil || c.wrote || c.x.Start.IsZero() {
+		return
+	}
+	c.keep = false
+	c.x.Refuse(exchange.Internal, "")
+	c.Respond(&c.x, nil)
+	c.x.Duration = time.Since(c.x.Start)
+	c.srv.Handler.Done(&c.x)
+}

@@ -1,0 +1,33 @@
+// Package http1 is the engine for clients that speak HTTP/1.0 and HTTP/1.1: it reads requests from connections, feeds
+// them to an exchange.Handler, and writes the responses.
+//
+// # A connection
+//
+// One goroutine serves one connection, from the first byte to the last. Requests on it, pipelined or not, are served
+// one after the other. What a connection needs (exchange, buffers, parser) is made once and used for all its requests;
+// a connection that is idle for a while gives it back and holds little more than its goroutine.
+//
+// # Rules
+//
+// Parsing is strict: see exchange/h1. Beyond that:
+//
+//   - Exactly one Host with a well-formed authority (HTTP/1.0: at most one). In absolute-form the authority of the
+//     target wins and its scheme must be the connection's. Asterisk-form and authority-form are refused.
+//   - The path becomes canonical by x/pathnorm before anybody sees it.
+//   - Fields that speak of the connection are removed, with those that Connection names. To name Host, Content-Length
+//     or a field of the gateway's own is refused.
+//   - Names that would be a field of the gateway's own if "_" were "-" are removed.
+//   - X-Forwarded-For, -Proto and -Host are made anew, or continued if the peer is trusted. X-Request-Id is made
+//     anew and sent both ways.
+//   - "Expect: 100-continue" is forwarded; the backend's 100 comes back. An answer of the gateway's own comes without
+//     100, and then the connection is closed.
+//   - Trailers are forwarded where both sides use chunks (to the client: if it sent "TE: trailers"), without those
+//     that RFC 9110, section 6.5.1, forbids. They are never merged into the header.
+//   - A protocol upgrade is refused, but for h2c, which is ignored as RFC 9110 wants it.
+//   - If a response is complete before the request's body, a short rest is read and dropped; otherwise the
+//     connection is closed, and lingers so that the client can read the response.
+//
+// # Time
+//
+// Every wait has a deadline, see Timeouts. They are coarse: package x/sweep.
+package http1

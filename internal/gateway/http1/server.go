@@ -1,0 +1,201 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/x/sweep"
+)
+
+// Timeouts bound what a client may take its time for. Zero values mean the defaults.
+type Timeouts struct {
+	// Idle is how long a connection may wait for a request. Default: 75s.
+	Idle time.Duration
+	// Head is how long a head may take from its first byte to its last. Default: 10s.
+	Head time.Duration
+	// Body is how long a request's body may be silent. Default: 30s.
+	Body time.Duration
+	// Write is how long the client may take to accept a piece of the response. Default: 30s.
+	Write time.Duration
+	// Park is how long an idle connection keeps its buffers. Default: 5s.
+	Park time.Duration
+}
+
+// Options configure a Server.
+type Options struct {
+	// Handler serves the exchanges.
+	Handler exchange.Handler
+	// Sweeper keeps the deadlines. Whoever made it runs it.
+	Sweeper *sweep.Sweeper
+	// Bodies is buffers for bodies, best shared with the backends. Default: its own.
+	Bodies *h1.Pool
+	// Log receives what happens to connections. Default: nothing is logged.
+	Log *slog.Logger
+	// Registerer receives the metrics. Default: none are kept.
+	Registerer prometheus.Registerer
+	// Limits bound the head of a request. Default: h1.DefaultLimits.
+	Limits h1.Limits
+	// Timeouts bound waiting.
+	Timeouts Timeouts
+	// Trusted are the networks whose X-Forwarded-* fields are believed and continued. Default: none.
+	Trusted []netip.Prefix
+	// Forwarded adds the field of RFC 7239 to the X-Forwarded-* fields.
+	Forwarded bool
+	// Via is the pseudonym under which the gateway adds itself to Via, in requests and responses. Default: "", it does not.
+	Via string
+}
+
+func (o *Options) setDefaults() error {
+	if o.Handler == nil || o.Sweeper == nil {
+		return errors.New("http1: Options need a Handler and a Sweeper")
+	}
+	if o.Bodies == nil {
+		o.Bodies = new(h1.Pool)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	d, l := h1.DefaultLimits, &o.Limits
+	setDefault(&l.Target, d.Target)
+	setDefault(&l.Head, d.Head)
+	setDefault(&l.Fields, d.Fields)
+	if l.Fields > exchange.MaxFields-reservedFields || l.Head > 1<<20 {
+		return errors.New("http1: the limits of heads exceed what the engine can do: 240 fields, 1 MiB")
+	}
+	t := &o.Timeouts
+	setDefault(&t.Idle, 75*time.Second)
+	setDefault(&t.Head, 10*time.Second)
+	setDefault(&t.Body, 30*time.Second)
+	setDefault(&t.Write, 30*time.Second)
+	setDefault(&t.Park, 5*time.Second)
+	return nil
+}
+
+// reservedFields is how many fields the engine adds to a head at most.
+const reservedFields = 10
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Server serves connections. Make it with New. Its methods may be called by any goroutine.
+type Server struct {
+	Options
+	metrics  *metrics
+	date     dateCache
+	works    sync.Pool // of *work
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	conns map[*conn]struct{} // guarded by mu
+	empty chan struct{}      // guarded by mu; closed when draining and conns is empty
+}
+
+// New returns a Server.
+func New(o Options) (*Server, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	s := &Server{Options: o, conns: map[*conn]struct{}{}, empty: make(chan struct{})}
+	s.metrics = newMetrics(o.Registerer)
+	return s, nil
+}
+
+// Conn tells the engine what it cannot see on the connection itself.
+type Conn struct {
+	// Net is the TCP connection.
+	Net net.Conn
+	// Upgrade, if there is one, makes the stream that requests are read from, on top of Net: TLS. It may take its
+	// time; the engine calls it from the goroutine that serves the connection, within the time-out for heads.
+	Upgrade func(net.Conn) (net.Conn, error)
+	// Scheme is http or https. Default: http.
+	Scheme string
+	// Peer is the client, if it is not the other end of Net.
+	Peer netip.AddrPort
+}
+
+// Serve serves one connection until it ends, and closes it.
+func (s *Server) Serve(info Conn) {
+	c := newConn(s, info)
+	if !s.add(c) {
+		c.close()
+		return
+	}
+	defer s.remove(c)
+	defer c.close()
+	c.serve()
+}
+
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.metrics.conns.Inc()
+	return true
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.metrics.conns.Dec()
+	if len(s.conns) == 0 && s.draining.Load() {
+		close(s.empty)
+	}
+}
+
+// Drain ends the service: idle connections are closed at once, the others with the response that they are waiting for.
+// It returns when none is left, or, with the context's error, when ctx ends; then those that are left are cut off.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.draining.Swap(true)
+	for c := range s.conns {
+		c.tcp.Interrupt()
+	}
+	if first && len(s.conns) == 0 {
+		close(s.empty)
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.cut()
+	}
+	s.mu.Unlock()
+	<-s.empty
+	return ctx.Err()
+}
+
+// Draining tells whether Drain was called.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+func (s *Server) work() *work {
+	if w, ok := s.works.Get().(*work); ok {
+		return w
+	}
+	w := &work{buf: make([]byte, bufferSize), out: make([]byte, 0, bufferSize)}
+	return w
+}
+
+func seed(g *exchange.IDGenerator) { g.Seed(rand.Uint64(), rand.Uint64()) }

@@ -1,0 +1,420 @@
+package upstream
+
+import (
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/x/sweep"
+)
+
+const (
+	// bufferSize is what buffers begin with; most heads and small bodies fit.
+	bufferSize = 4 << 10
+	// takeBelow is the length of a request's body up to which it is read before the request is sent.
+	takeBelow = 64 << 10
+	// keepBelow is the size up to which buffers are kept for the next call.
+	keepBelow = takeBelow + bufferSize
+	// maxInforms bounds the informational responses before one response.
+	maxInforms = 10
+)
+
+// The steps in which a long wait looks whether the client is still there: the first, and the longest.
+const (
+	firstLook = time.Second
+	longLook  = 8 * time.Second
+)
+
+// call is one call of a backend, and the response's body as a source. It belongs to an exchange and is used for one call
+// after the other.
+type call struct {
+	x        *exchange.Exchange
+	down     exchange.Down
+	backend  *Backend
+	settings *settings
+
+	endpoint *endpoint
+	conn     *conn // nil before and after
+	waiter   exchange.Interrupter
+
+	parser   h1.Parser
+	body     h1.Body
+	in       []byte // what is read: head of the response, and what fits of its body
+	received int    // bytes of the response so far, informational ones included
+	reusable bool   // the connection can be used again after the response
+	limit    time.Duration
+	failed   *h1.Fault // why the body broke off
+
+	out     []byte // what is sent: head of the request, and its body if it was taken
+	sending []byte // the taken body
+	stream  bool   // the body is passed on by the pump
+	pump    pump
+}
+
+func newCall(x *exchange.Exchange) *call {
+	c := &call{x: x, in: make([]byte, bufferSize), out: make([]byte, 0, bufferSize)}
+	c.pump.init(c)
+	return c
+}
+
+func (c *call) begin(b *Backend, s *settings, d exchange.Down) {
+	c.backend, c.settings, c.down = b, s, d
+	c.stream, c.received, c.failed = false, 0, nil
+	c.sending = c.sending[:0]
+	c.pump.reset()
+	if cap(c.out) > keepBelow {
+		c.out = make([]byte, 0, bufferSize)
+	}
+	if len(c.in) > 4*bufferSize {
+		c.in = make([]byte, bufferSize)
+	}
+}
+
+// takeBody reads the body of the request if it is known to be short, so that the request can be sent in one piece, and
+// again if need be. Who waits for 100 before sending a body wants to hear that from the backend.
+func (c *call) takeBody() exchange.Verdict {
+	x := c.x
+	if x.Body == nil {
+		return exchange.Continue
+	}
+	n := x.Body.Len()
+	if most := x.Route.MaxRequestBytes; most > 0 && n > most {
+		return x.Refuse(errTooLarge.Code, errTooLarge.Detail)
+	}
+	if n < 0 || n > takeBelow || x.Req.Has(exchange.IDExpect) {
+		c.stream = true
+		return exchange.Continue
+	}
+	for {
+		chunk, err := x.Body.Next()
+		if err != nil {
+			f := faultOf(err, errClientGone)
+			if f.Code == exchange.ClientGone {
+				x.Code, x.Status = f.Code, f.Code.Status()
+				return exchange.Abort
+			}
+			return x.Refuse(f.Code, f.Detail)
+		}
+		c.sending = append(c.sending, chunk.Data...)
+		if chunk.End {
+			return exchange.Continue
+		}
+	}
+}
+
+// use makes conn the connection of the call.
+func (c *call) use(e *endpoint, conn *conn) {
+	c.endpoint, c.conn = e, conn
+	conn.tcp.Owner = c
+	c.waiter = &conn.tcp
+}
+
+// Cancelled implements sweep.Owner: it tells whoever was woken from reading whether to give up.
+func (c *call) Cancelled() bool { return c.x.Cancelled() || c.pump.fault.Load() != nil }
+
+// send sends the head of the request, and the body if it was taken. It tells whether any of it may have arrived.
+func (c *call) send() (bool, error) {
+	c.out = c.appendHead(c.out[:0])
+	if !c.stream {
+		c.out = append(c.out, c.sending...)
+	}
+	c.conn.tcp.ArmWrite(c.settings.idle)
+	n, err := c.conn.stream.Write(c.out)
+	if err != nil {
+		return n > 0, err
+	}
+	if c.stream {
+		c.pump.start()
+	}
+	return true, nil
+}
+
+// mayRepeat tells whether sending the request again does no harm.
+func (c *call) mayRepeat(sent bool) bool {
+	if c.stream {
+		return false
+	}
+	if !sent {
+		return true
+	}
+	switch string(c.x.Method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// appendHead appends the head of the request.
+func (c *call) appendHead(out []byte) []byte {
+	x, s := c.x, c.settings
+	out = append(out, x.Method...)
+	out = append(out, ' ')
+	if x.ForwardPrefix == "" && x.ForwardPath == nil {
+		out = append(out, x.Path...)
+	} else {
+		out = append(append(out, x.ForwardPrefix...), x.ForwardPath...)
+	}
+	if x.HasQuery {
+		out = append(append(out, '?'), x.Query...)
+	}
+	out = append(out, " HTTP/1.1\r\nHost: "...)
+	switch {
+	case s.endpointOwn:
+		out = append(out, c.endpoint.address...)
+	case s.host != "":
+		out = append(out, s.host...)
+	case x.Authority != nil:
+		out = append(out, x.Authority...)
+	default:
+		out = append(out, c.endpoint.address...) // HTTP/1.0 without Host
+	}
+	out = append(out, '\r', '\n')
+	out = x.Req.AppendLines(out, exchange.HopByHop|1<<exchange.IDHost|1<<exchange.IDContentLength)
+	switch {
+	case x.Body == nil:
+		if needsLength(x.Method) {
+			out = append(out, "Content-Length: 0\r\n"...)
+		}
+	case !c.stream:
+		out = append(strconv.AppendInt(append(out, "Content-Length: "...), int64(len(c.sending)), 10), '\r', '\n')
+	case x.Body.Len() >= 0:
+		out = append(strconv.AppendInt(append(out, "Content-Length: "...), x.Body.Len(), 10), '\r', '\n')
+	default:
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	return append(out, '\r', '\n')
+}
+
+// needsLength tells whether a method expects content, so that its absence should be told (RFC 9110, section 8.6).
+func needsLength(method []byte) bool {
+	switch string(method) {
+	case "POST", "PUT", "PATCH":
+		return true
+	}
+	return false
+}
+
+// receive reads until the head of the final response is complete, and prepares the body.
+func (c *call) receive() error {
+	x := c.x
+	x.Resp.Reset()
+	c.parser.Reset(c.backend.registry.opts.Limits)
+	c.limit = c.settings.response
+	filled, informs := 0, 0
+	for {
+		n, err := c.parser.Response(c.in[:filled], &x.Resp)
+		if err != nil {
+			return err
+		}
+		if n > 0 && c.parser.Status >= 200 {
+			return c.head(n, filled)
+		}
+		if n > 0 {
+			if informs++; informs > maxInforms {
+				return errBackwards
+			}
+			if err := c.inform(); err != nil {
+				return err
+			}
+			filled = copy(c.in, c.in[n:filled])
+			x.Resp.Reset()
+			c.parser.Reset(c.backend.registry.opts.Limits)
+			continue
+		}
+		if filled == len(c.in) {
+			c.in = append(c.in, make([]byte, len(c.in))...)
+		}
+		m, err := c.Read(c.in[filled:])
+		filled += m
+		c.received += m
+		if m == 0 && err != nil {
+			if errors.Is(err, io.EOF) && c.received > 0 {
+				return errIncomplete
+			}
+			return err
+		}
+	}
+}
+
+// inform passes an informational response on.
+func (c *call) inform() error {
+	if c.parser.Status == 101 {
+		return errSwitch
+	}
+	removeHop(&c.x.Resp)
+	if err := c.down.Inform(c.parser.Status, &c.x.Resp); err != nil {
+		return errClientGone
+	}
+	return nil
+}
+
+// head takes in the head of the response, n bytes of what has been read.
+func (c *call) head(n, filled int) error {
+	x := c.x
+	framing, length, err := h1.ResponseFraming(&x.Resp, c.parser.Minor, c.parser.Status, string(x.Method) == "HEAD")
+	if err != nil {
+		return err
+	}
+	c.reusable = c.parser.Minor == 1
+	if x.Resp.IDs()&exchange.HopByHop != 0 {
+		for v := range x.Resp.Values(exchange.IDConnection.Name()) {
+			h1.Elements(v, func(e []byte) bool {
+				if exchange.EqualFold(e, "close") {
+					c.reusable = false
+				} else if exchange.EqualFold(e, "keep-alive") && c.parser.Minor == 0 {
+					c.reusable = true
+				}
+				return true
+			})
+		}
+		removeHop(&x.Resp)
+	}
+	if framing == h1.UntilClose {
+		c.reusable = false
+	}
+	x.Status = c.parser.Status
+	c.limit = c.settings.idle
+	c.body.Reset(c, c.backend.registry.opts.Bodies, framing, length, c.in, n, filled)
+	if c.body.Ended() {
+		c.finish()
+	}
+	return nil
+}
+
+// removeHop removes the fields that speak of the connection, and those that Connection names.
+func removeHop(h *exchange.Head) {
+	if h.IDs()&exchange.HopByHop == 0 {
+		return
+	}
+	for v := range h.Values(exchange.IDConnection.Name()) {
+		h1.Elements(v, func(e []byte) bool {
+			if id := exchange.IDOf(e); id != exchange.IDContentLength && id != exchange.IDDate {
+				h.DelNamed(e)
+			}
+			return true
+		})
+	}
+	for id := exchange.ID(1); exchange.HopByHop>>id != 0; id++ {
+		if exchange.HopByHop.Has(id) && h.Has(id) {
+			h.DelKnown(id)
+		}
+	}
+}
+
+// Read reads from the connection. The limit is for silence; while the request's body is still being passed on there is
+// none for the response's head. From time to time it looks whether anybody still waits for the response.
+func (c *call) Read(p []byte) (int, error) {
+	step := min(firstLook, c.limit)
+	var waited time.Duration
+	for {
+		c.conn.tcp.ArmRead(step)
+		n, err := c.conn.stream.Read(p)
+		if n > 0 || err == nil || !errors.Is(err, sweep.ErrTimeout) {
+			return n, err
+		}
+		if waited += step; c.pump.running() && c.received == 0 {
+			waited = 0
+		}
+		if waited >= c.limit {
+			return 0, err
+		}
+		// A cancellation from now on wakes this goroutine; one before is seen here.
+		if !c.x.WaitOn(&c.waiter) || c.down.Gone() {
+			return 0, errClientGone
+		}
+		step = min(2*step, longLook, c.limit-waited)
+	}
+}
+
+// fault says what err means for the exchange.
+func (c *call) fault(err error) *h1.Fault {
+	if f := c.pump.fault.Load(); f != nil {
+		return f
+	}
+	var f *h1.Fault
+	switch {
+	case c.x.Cancelled(), errors.Is(err, errClientGone):
+		return errClientGone
+	case errors.As(err, &f), errors.Is(err, errSwitch), errors.Is(err, errBackwards), errors.Is(err, errIncomplete):
+		return errProtocol
+	case errors.Is(err, sweep.ErrTimeout):
+		return errTimeout
+	}
+	return errReset
+}
+
+func faultOf(err error, other *h1.Fault) *h1.Fault {
+	var f *h1.Fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return other
+}
+
+// Next implements exchange.Source.
+func (c *call) Next() (exchange.Chunk, error) {
+	chunk, err := c.body.Next()
+	if err != nil {
+		f := c.fault(err)
+		c.x.Code = f.Code
+		c.endpoint.count(f.Code)
+		c.abandon()
+		return exchange.Chunk{}, f
+	}
+	if chunk.End {
+		c.finish()
+	}
+	return chunk, nil
+}
+
+// Ready implements exchange.Source.
+func (c *call) Ready() bool { return c.body.Ready() }
+
+// Len implements exchange.Source.
+func (c *call) Len() int64 { return c.body.Len() }
+
+// Trailers implements exchange.Source.
+func (c *call) Trailers() *exchange.Head { return c.body.Trailers() }
+
+// Close implements exchange.Source.
+func (c *call) Close() {
+	c.abandon()
+	c.body.Release()
+}
+
+// finish gives the connection back after the last byte of the response.
+func (c *call) finish() {
+	if c.stream && !c.pump.settle() {
+		c.reusable = false
+	}
+	if len(c.body.Buffered()) > 0 {
+		c.reusable = false // it said more than was asked
+	}
+	if !c.reusable {
+		c.drop()
+		return
+	}
+	conn := c.conn
+	c.conn = nil
+	c.endpoint.put(conn, c.settings, c.backend.registry.opts.Sweeper.Now())
+}
+
+// abandon lets go of the connection in the middle of a response, if there is one.
+func (c *call) abandon() {
+	if c.conn != nil {
+		c.drop()
+	}
+}
+
+// drop closes the connection and ends the pump.
+func (c *call) drop() {
+	if c.stream {
+		c.pump.stop()
+	}
+	conn := c.conn
+	c.conn = nil
+	c.endpoint.drop(conn)
+}
