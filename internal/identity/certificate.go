@@ -136,6 +136,8 @@ type Peer struct {
 	// PublicKey is the SHA-256 of the node's public key (SubjectPublicKeyInfo) in lower-case hexadecimal, as
 	// api/v1.GatewaySpec holds it.
 	PublicKey string
+	// Key is the public key itself.
+	Key crypto.PublicKey
 	// NotAfter is when the certificate expires.
 	NotAfter time.Time
 	// Expired: the certificate is past its time. Such a node may renew it and nothing else.
@@ -204,7 +206,7 @@ func (v *Verifier) Verify(chain []*x509.Certificate, now time.Time) (Peer, error
 	if err != nil {
 		return Peer{}, err
 	}
-	return Peer{Node: node, PublicKey: hash, NotAfter: leaf.NotAfter, Expired: now.After(leaf.NotAfter)}, nil
+	return Peer{Node: node, PublicKey: hash, Key: leaf.PublicKey, NotAfter: leaf.NotAfter, Expired: now.After(leaf.NotAfter)}, nil
 }
 
 // renewAt is when a certificate has a third of its life left.

@@ -181,8 +181,9 @@ func (m *Member) Join(pinned keys.Fingerprint, trust []byte, chain [][]byte) err
 	return nil
 }
 
-// Renew takes over a renewed certificate. It must name the same node.
-func (m *Member) Renew(chain [][]byte) error {
+// Renew takes over a renewed certificate, which must name the same node, together with the trust document that
+// explains it, unless the one in force is newer.
+func (m *Member) Renew(trust []byte, chain [][]byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.cert == nil || len(chain) == 0 {
@@ -195,10 +196,20 @@ func (m *Member) Renew(chain [][]byte) error {
 	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != m.node.String() {
 		return fmt.Errorf("renew certificate of %s: the new one names another node: %w", m.node, ErrNotNode)
 	}
+	next, err := keys.ParseTrust(trust, m.trust.Fingerprint())
+	if err != nil {
+		return fmt.Errorf("renew certificate of %s: %w", m.node, err)
+	}
 	st := m.stateLocked()
 	st.Chain = chain
+	switch err := m.trust.Succeed(next); {
+	case err == nil:
+		st.Trust = trust
+	case !errors.Is(err, keys.ErrStale):
+		return fmt.Errorf("renew certificate of %s: %w", m.node, err)
+	}
 	if err := m.change(st); err != nil {
-		return fmt.Errorf("renew certificate: %w", err)
+		return fmt.Errorf("renew certificate of %s: %w", m.node, err)
 	}
 	return nil
 }

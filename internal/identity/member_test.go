@@ -68,14 +68,14 @@ func TestMemberLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Renew(other); !errors.Is(err, identity.ErrNotNode) {
+	if err := m.Renew(c.Trust().Encoded(), other); !errors.Is(err, identity.ErrNotNode) {
 		t.Errorf("Renew with another name = %v, want ErrNotNode", err)
 	}
 	chain, err := c.Issue(gw, cert.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Renew(chain); err != nil {
+	if err := m.Renew(c.Trust().Encoded(), chain); err != nil {
 		t.Fatal(err)
 	}
 	if peer, err := c.Verify([]*x509.Certificate{leaf(t, m.Certificate)}, clk.Now()); err != nil || peer.Expired {

@@ -43,4 +43,9 @@ func LockDir(dir string) (*Lock, error) {
 }
 
 // Unlock gives the lock back. The file stays: removing it would let two processes lock two files of one name.
-func (l *Lock) Unlock() error { return l.f.Close() }
+func (l *Lock) Unlock() error {
+	// Closing alone is not enough: a process that is being forked at this moment has the open file too until it runs
+	// its program.
+	err := syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN)
+	return errors.Join(err, l.f.Close())
+}
