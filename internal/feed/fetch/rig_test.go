@@ -354,3 +354,15 @@ func credentials(from, to int) (changes []snapshot.CredentialChange) {
 	}
 	return changes
 }
+
+// poll waits for a condition that nothing signals.
+func poll(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited in vain for %s", what)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}

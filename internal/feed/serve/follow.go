@@ -214,7 +214,7 @@ func (s *Server) applied(c *call, m *linkv1.Applied) error {
 	if err != nil {
 		return err
 	}
-	s.record(c, func(f *followed) { f.position = p })
+	s.record(c, func(f *followed) { f.position, f.refused, f.frozen = p, nil, false })
 	return nil
 }
 
@@ -227,7 +227,7 @@ func (s *Server) refused(c *call, m *linkv1.Refused) error {
 	s.metrics.refused(c.kind, r.Code)
 	s.log.Warn("gateway refuses a version", "organization", c.peer.Organization, "gateway", c.peer.Name, "view", c.kind.String(),
 		"epoch", r.Epoch, "seq", r.Seq, "code", r.Code, "entry", r.Entry, "field", r.Field, "detail", r.Detail, "retryable", r.Retryable)
-	s.record(c, func(f *followed) { f.position, f.refused = have, r })
+	s.record(c, func(f *followed) { f.position, f.refused, f.frozen = have, r, r.Code == snapshot.RefusedForked })
 	select { // an older one that was not looked at yet is worth nothing
 	case <-c.rebase:
 	default:

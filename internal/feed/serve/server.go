@@ -149,7 +149,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 
 // Publish makes set the newest content of the view that the checkpoint names and starts to send it. The error is
 // ErrOlder or ErrForked, or says that the checkpoint does not fit the set; nothing is sent then. Publishing the same
-// again does nothing.
+// again does nothing, unless another key has signed it: then that checkpoint takes the place of the other.
 func (s *Server) Publish(c snapshot.Checkpoint, set *snapshot.Set) error {
 	return s.publish(c, configSource{set})
 }

@@ -32,7 +32,7 @@ type Status struct {
 	Frozen bool
 	// Degraded is what it says does not work as it should; empty: nothing.
 	Degraded string
-	// LastRefusal is the refusal of a version newer than what it runs; nil if there is none.
+	// LastRefusal is the last refusal, until it applies what it is sent; nil if there is none.
 	LastRefusal *Refused
 }
 
@@ -169,18 +169,21 @@ func (s *Server) Disconnect(organization, name string) {
 }
 
 // WaitApplied waits until every gateway of the views that was connected when it was called has acknowledged the version
-// of the record or a newer one, for its configuration and for its credentials, and until every view is published that
-// far. It returns the names of the gateways that have not when ctx ends, and those that have refused for good.
+// of the record or a newer one, for its configuration and for its credentials. It returns the names of the gateways that
+// have not when ctx ends, and of those that have refused for good.
 func (s *Server) WaitApplied(ctx context.Context, views []string, epoch, seq uint64) (missing []string) {
 	want := version{epoch, seq}
 	waiting := s.connected(views)
 	for {
 		s.mu.Lock()
 		changed := s.changed
-		published := !s.advanced.before(want)
-		missing, waiting = s.sortOutLocked(waiting, want)
+		if !s.advanced.before(want) { // before that nobody knows what there will be to apply
+			var refused []string
+			refused, waiting = s.sortOutLocked(waiting, want)
+			missing = append(missing, refused...)
+		}
 		s.mu.Unlock()
-		if published && len(waiting) == 0 {
+		if len(waiting) == 0 {
 			break
 		}
 		select {
@@ -308,11 +311,7 @@ func (s *Server) record(c *call, note func(*followed)) {
 		return
 	}
 	g.heard = s.opts.Now()
-	f := &g.views[c.kind]
-	note(f)
-	if r := f.refused; r != nil && !(version{f.position.Epoch, f.position.Seq}).before(version{r.Epoch, r.Seq}) {
-		f.refused = nil // it has applied that version or a newer one since
-	}
+	note(&g.views[c.kind])
 	s.notifyLocked()
 }
 

@@ -65,22 +65,28 @@ func (v *view) publish(c snapshot.Checkpoint, content source, now time.Time) err
 			return ErrOlder
 		case order == 0 && c.Root != old.checkpoint.Root:
 			return ErrForked
-		case order == 0:
+		case order == 0 && c.KeyID == old.checkpoint.KeyID:
 			return nil
 		case c.Root == old.checkpoint.Root:
 			h.changed = old.changed
 		}
-		keys, ok := content.changedSince(old.content, v.window.bounds.Changes)
-		if ok {
-			v.window.add(old.position, keys, now)
-		} else {
-			v.window.clear()
+		if c.Compare(old.checkpoint) > 0 {
+			v.remember(old, content, now)
 		}
 	}
 	v.head = h
 	close(v.next)
 	v.next = make(chan struct{})
 	return nil
+}
+
+// remember notes in the window what changes from old to content.
+func (v *view) remember(old *head, content source, now time.Time) {
+	if keys, ok := content.changedSince(old.content, v.window.bounds.Changes); ok {
+		v.window.add(old.position, keys, now)
+	} else {
+		v.window.clear()
+	}
 }
 
 func (v *view) drop() {

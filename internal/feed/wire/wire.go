@@ -21,7 +21,7 @@ const (
 	// InlineBytes is the most that the changes of a Head may take, packed.
 	InlineBytes = 32 << 10
 	// PartBytes is where a batch of changes or a listing is closed and sent, before packing.
-	PartBytes = 256 << 10
+	PartBytes = 64 << 10
 	// MaxBatchBytes is the most that a batch may unpack to: a part that was closed by the largest entry there is.
 	MaxBatchBytes = PartBytes + snapshot.MaxEntryBytes + snapshot.MaxKeyBytes + 64
 	// MaxMessageBytes is the largest message there may be on a link.
