@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -10,16 +9,16 @@ import (
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/client"
+	"hansa.dev/hansa/internal/resource"
 )
 
 // kindOf finds a kind by its name or its plural, in any case.
 func kindOf(word string) (v1.KindInfo, error) {
-	for _, info := range v1.Kinds() {
-		if strings.EqualFold(word, string(info.Kind)) || strings.EqualFold(word, info.Plural) {
-			return info, nil
-		}
+	info, err := resource.KindOf(word)
+	if err != nil {
+		return info, withExit(ExitUsage, err)
 	}
-	return v1.KindInfo{}, withExit(ExitUsage, fmt.Errorf("there is no kind %q: it is one of %s", word, strings.Join(plurals(), ", ")))
+	return info, nil
 }
 
 func plurals() []string {

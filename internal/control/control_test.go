@@ -227,6 +227,8 @@ metadata: {name: shop-gold}
 spec: {application: shop, product: gold}
 `
 
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func key(kind v1.Kind, name string) v1.Key {
 	k := v1.Key{Kind: kind, Name: name}
 	if info, _ := v1.Lookup(kind); !info.Global {

@@ -75,7 +75,7 @@ func (s *Server) getGateway(q *request) error {
 // is too old.
 func (s *Server) revokeGateway(q *request) error {
 	k := q.gatewayKey()
-	out, err := s.commit(q.ctx(), change{who: q.who, info: q.info("revoke gateway"), build: func(state store.State) (edit, error) {
+	out, err := s.change(q, "revoke gateway", func(state store.State) (edit, error) {
 		o, ok := state.Get(k)
 		if !ok {
 			return edit{}, notFound(k)
@@ -85,20 +85,20 @@ func (s *Server) revokeGateway(q *request) error {
 		spec.Revoked = true
 		revoked.Spec = &spec
 		return edit{puts: []*v1.Object{&revoked}}, nil
-	}})
+	})
 	if err != nil {
 		return err
 	}
-	if s.opts.Gateways != nil {
+	if s.opts.Gateways != nil && !q.dryRun {
 		s.opts.Gateways.Disconnect(k.Organization, k.Name) // other control nodes learn of it from the record
 	}
-	return s.replyChanges(q, out, false, false, 0)
+	return s.replyChanges(q, out, false)
 }
 
 // deleteGateway forgets a revoked gateway.
 func (s *Server) deleteGateway(q *request) error {
 	k := q.gatewayKey()
-	out, err := s.commit(q.ctx(), change{who: q.who, info: q.info("delete gateway"), build: func(state store.State) (edit, error) {
+	out, err := s.change(q, "delete gateway", func(state store.State) (edit, error) {
 		o, ok := state.Get(k)
 		if !ok {
 			return edit{}, notFound(k)
@@ -107,9 +107,9 @@ func (s *Server) deleteGateway(q *request) error {
 			return edit{}, problem.New(problem.InUse, "gateway %q is not revoked: revoke it before it is forgotten", k.Name)
 		}
 		return edit{deletes: []v1.Key{k}}, nil
-	}})
+	})
 	if err != nil {
 		return fmt.Errorf("forget gateway: %w", err)
 	}
-	return s.replyChanges(q, out, false, false, 0)
+	return s.replyChanges(q, out, false)
 }

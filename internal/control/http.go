@@ -37,6 +37,9 @@ type request struct {
 	who caller
 	// organization is the one that the route was decided in; "*" if in all.
 	organization string
+	// dryRun only tries a change; wait is how long its answer waits for the gateways.
+	dryRun bool
+	wait   time.Duration
 	// stream is set when the time that the answer takes says nothing about the server.
 	stream bool
 }
@@ -144,6 +147,9 @@ func (s *Server) guard(rt *route, q *request) (err error) {
 	if rt.body == noBody && q.r.ContentLength != 0 {
 		q.w.Header().Set("Connection", "close")
 		return problem.New(problem.BadRequest, "%s %s takes no body", q.r.Method, q.r.URL.Path)
+	}
+	if err := q.readParameters(); err != nil {
+		return err
 	}
 	return rt.handle(s, q)
 }

@@ -55,7 +55,7 @@ func (s *Server) createJoinToken(q *request) error {
 		Metadata: v1.Metadata{Name: minted.ID, Organization: q.organization},
 		Spec:     &v1.JoinTokenSpec{GatewayGroup: r.GatewayGroup, SHA256: minted.SecretHash(), ExpiresAt: now.Add(r.Expires.Std()).UTC().Truncate(time.Second)},
 	}
-	_, err = s.commit(q.ctx(), change{who: q.who, info: q.info("create join token"), build: func(state store.State) (edit, error) {
+	_, err = s.change(q, "create join token", func(state store.State) (edit, error) {
 		group := v1.Key{Organization: q.organization, Kind: v1.KindGatewayGroup, Name: r.GatewayGroup}
 		if _, ok := state.Get(group); !ok {
 			return edit{}, notFound(group)
@@ -67,20 +67,22 @@ func (s *Server) createJoinToken(q *request) error {
 			}
 		}
 		return e, nil
-	}})
+	})
 	if err != nil {
 		return err
 	}
 	answer := joinTokenOf(made)
-	answer.Token = minted.Text()
+	if !q.dryRun {
+		answer.Token = minted.Text()
+	}
 	return q.reply(http.StatusCreated, answer)
 }
 
 func (s *Server) deleteJoinToken(q *request) error {
 	k := v1.Key{Organization: q.organization, Kind: v1.KindJoinToken, Name: q.r.PathValue("name")}
-	_, err := s.commit(q.ctx(), change{who: q.who, info: q.info("delete join token"), build: func(store.State) (edit, error) {
+	_, err := s.change(q, "delete join token", func(store.State) (edit, error) {
 		return edit{deletes: []v1.Key{k}}, nil
-	}})
+	})
 	if err != nil {
 		return err
 	}

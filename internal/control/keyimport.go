@@ -49,7 +49,6 @@ type importer struct {
 	q            *request
 	subscription string // of the path; "" if each record names its own
 	records      bool
-	dryRun       bool
 	batch        []importRecord
 	faults       []v1.Fault
 	result       v1.ImportResult
@@ -63,14 +62,11 @@ func (s *Server) importKeys(q *request) error {
 		return err
 	}
 	im := importer{s: s, q: q, subscription: q.r.PathValue("name"), records: ctype == contentTypeRecords}
-	if im.dryRun, err = q.flag("dryRun"); err != nil {
-		return err
-	}
 	if !im.records && im.subscription == "" {
 		return problem.New(problem.UnsupportedMediaType, "keys of many subscriptions are sent as %s", contentTypeRecords)
 	}
 	version := s.store.State().Version()
-	im.result = v1.ImportResult{Epoch: version.Epoch, Seq: version.Seq, DryRun: im.dryRun}
+	im.result = v1.ImportResult{Epoch: version.Epoch, Seq: version.Seq, DryRun: q.dryRun}
 	if im.subscription != "" {
 		if _, _, err := q.subscription(s.store.State()); err != nil {
 			return err
@@ -113,7 +109,7 @@ func (im *importer) run(body io.Reader) error {
 // refuse returns the refusal with the faults and with what was imported before them.
 func (im *importer) refuse(faults []v1.Fault) error {
 	e := &problem.Error{Code: problem.Invalid, Faults: faults, Detail: "the import has faults; nothing was changed"}
-	if im.result.ChangeSets > 0 && !im.dryRun {
+	if im.result.ChangeSets > 0 && !im.q.dryRun {
 		e.Detail = fmt.Sprintf("the import has faults; %d keys of earlier lines are imported. Repeat it when the faults are corrected: what is there is not changed", im.result.Imported)
 	}
 	return e
@@ -191,7 +187,7 @@ func (im *importer) flush() error {
 	var unchanged int
 	var faults []v1.Fault
 	out, err := im.s.commit(im.q.ctx(), change{
-		who: im.q.who, info: im.q.info("import keys"), dryRun: im.dryRun || len(im.faults) > 0,
+		who: im.q.who, info: im.q.info("import keys"), dryRun: im.q.dryRun || len(im.faults) > 0,
 		build: func(state store.State) (edit, error) {
 			var e edit
 			e.credentials, unchanged, faults = im.credentials(state, batch)

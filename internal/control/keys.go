@@ -197,7 +197,7 @@ func (s *Server) rotateKey(q *request) error {
 func (s *Server) mint(q *request, r v1.KeyRequest, choose func(store.State, v1.Key) (snapshot.Slot, []snapshot.Credential, error)) error {
 	value := token.New(KeyPrefix)
 	var made snapshot.Credential
-	_, err := s.commit(q.ctx(), change{who: q.who, info: q.info("mint key"), build: func(state store.State) (edit, error) {
+	_, err := s.change(q, "mint key", func(state store.State) (edit, error) {
 		k, spec, err := q.subscription(state)
 		if err != nil {
 			return edit{}, err
@@ -214,19 +214,21 @@ func (s *Server) mint(q *request, r v1.KeyRequest, choose func(store.State, v1.K
 			made.ExpiresAt = r.ExpiresAt.Unix()
 		}
 		return edit{credentials: append(others, made)}, nil
-	}})
+	})
 	if err != nil {
 		return err
 	}
 	answer := keyOf(made)
-	answer.Key = value
+	if !q.dryRun {
+		answer.Key = value
+	}
 	return q.reply(http.StatusCreated, answer)
 }
 
 func (s *Server) revokeKey(q *request) error {
 	id := q.r.PathValue("key")
 	var revoked snapshot.Credential
-	_, err := s.commit(q.ctx(), change{who: q.who, info: q.info("revoke key " + id), build: func(state store.State) (edit, error) {
+	_, err := s.change(q, "revoke key "+id, func(state store.State) (edit, error) {
 		k, _, err := q.subscription(state)
 		if err != nil {
 			return edit{}, err
@@ -243,7 +245,7 @@ func (s *Server) revokeKey(q *request) error {
 			return edit{credentials: []snapshot.Credential{revoked}}, nil
 		}
 		return edit{}, problem.New(problem.NotFound, "subscription %q has no key %q: \"hansa keys list\" shows those that it has", k.Name, id)
-	}})
+	})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/control/problem"
+	"hansa.dev/hansa/internal/resource"
 	"hansa.dev/hansa/internal/store"
 )
 
@@ -91,6 +92,18 @@ func (s *Server) status(q *request) error {
 		out.Organizations = append(out.Organizations, org)
 	}
 	return q.reply(http.StatusOK, out)
+}
+
+func (s *Server) schema(q *request) error {
+	info, err := resource.KindOf(q.r.PathValue("kind"))
+	if err != nil {
+		return problem.New(problem.NotFound, "%v", err)
+	}
+	schema, err := resource.Schema(info)
+	if err != nil {
+		return fmt.Errorf("schema of %s: %w", info.Kind, err)
+	}
+	return q.reply(http.StatusOK, schema)
 }
 
 // audit lists change sets, newest first. Within one organization only the changes of that organization are shown, and

@@ -34,17 +34,26 @@ func (q *request) flag(name string) (bool, error) {
 	}
 }
 
-// wait reads the parameter wait.
-func (q *request) wait() (time.Duration, error) {
+// readParameters reads the parameters that every change has: dryRun and wait.
+func (q *request) readParameters() (err error) {
+	if q.dryRun, err = q.flag("dryRun"); err != nil {
+		return err
+	}
 	v := q.r.URL.Query().Get("wait")
 	if v == "" {
-		return 0, nil
+		return nil
 	}
 	d, err := v1.ParseDuration(v)
-	if err != nil || d.Std() < 0 || d.Std() > maxWait {
-		return 0, problem.New(problem.BadRequest, "wait %q must be a duration up to %s, such as 30s", v, v1.Duration(maxWait))
+	if err != nil || d < 0 || d.Std() > maxWait {
+		return problem.New(problem.BadRequest, "wait %q must be a duration up to %s, such as 30s", v, v1.Duration(maxWait))
 	}
-	return d.Std(), nil
+	q.wait = d.Std()
+	return nil
+}
+
+// change commits what build makes of the state at the head, on behalf of the request; of a dry run it only tells.
+func (s *Server) change(q *request, reason string, build func(store.State) (edit, error)) (outcome, error) {
+	return s.commit(q.ctx(), change{who: q.who, info: q.info(reason), dryRun: q.dryRun, build: build})
 }
 
 // documents reads the body of a change. The memory for it is set aside until release is called.
@@ -110,22 +119,15 @@ func (q *request) decodeOptions() resource.Options {
 	return resource.Options{Organization: q.r.URL.Query().Get("organization")}
 }
 
-func (s *Server) apply(q *request) error {
-	dryRun, err := q.flag("dryRun")
-	if err != nil {
-		return err
-	}
-	return s.applyDocuments(q, dryRun, false)
-}
+func (s *Server) apply(q *request) error { return s.applyDocuments(q, false) }
 
 // plan is a dry run that shows both sides of every change.
-func (s *Server) plan(q *request) error { return s.applyDocuments(q, true, true) }
+func (s *Server) plan(q *request) error {
+	q.dryRun = true
+	return s.applyDocuments(q, true)
+}
 
-func (s *Server) applyDocuments(q *request, dryRun, sides bool) error {
-	wait, err := q.wait()
-	if err != nil {
-		return err
-	}
+func (s *Server) applyDocuments(q *request, sides bool) error {
 	data, release, err := s.documents(q)
 	if err != nil {
 		return err
@@ -142,13 +144,13 @@ func (s *Server) applyDocuments(q *request, dryRun, sides bool) error {
 			return err
 		}
 	}
-	out, err := s.commit(q.ctx(), change{who: q.who, info: q.info("apply"), dryRun: dryRun, build: func(state store.State) (edit, error) {
+	out, err := s.change(q, "apply", func(state store.State) (edit, error) {
 		return edit{puts: objects}, checkTokens(state, objects)
-	}})
+	})
 	if err != nil {
 		return located(err, data, o)
 	}
-	return s.replyChanges(q, out, dryRun, sides, wait)
+	return s.replyChanges(q, out, sides)
 }
 
 // checkTokens keeps the tokens of principals as they are: users cannot write them. It replaces the principals in
@@ -189,14 +191,6 @@ func sameTokens(a, b []v1.TokenHash) bool {
 }
 
 func (s *Server) deleteAll(q *request) error {
-	dryRun, err := q.flag("dryRun")
-	if err != nil {
-		return err
-	}
-	wait, err := q.wait()
-	if err != nil {
-		return err
-	}
 	data, release, err := s.documents(q)
 	if err != nil {
 		return err
@@ -213,7 +207,7 @@ func (s *Server) deleteAll(q *request) error {
 			return err
 		}
 	}
-	out, err := s.commit(q.ctx(), change{who: q.who, info: q.info("delete"), dryRun: dryRun, build: func(state store.State) (edit, error) {
+	out, err := s.change(q, "delete", func(state store.State) (edit, error) {
 		var e edit
 		for _, obj := range objects {
 			before, exists := state.Get(obj.Key())
@@ -226,16 +220,16 @@ func (s *Server) deleteAll(q *request) error {
 			e.deletes = append(e.deletes, obj.Key())
 		}
 		return e, nil
-	}})
+	})
 	if err != nil {
 		return located(err, data, o)
 	}
-	return s.replyChanges(q, out, dryRun, false, wait)
+	return s.replyChanges(q, out, false)
 }
 
 // replyChanges answers with what a change set changed, after waiting for the gateways if that is asked for.
-func (s *Server) replyChanges(q *request, out outcome, dryRun, sides bool, wait time.Duration) error {
-	answer := v1.ApplyResult{Epoch: out.version.Epoch, Seq: out.version.Seq, Changes: out.changes, DryRun: dryRun}
+func (s *Server) replyChanges(q *request, out outcome, sides bool) error {
+	answer := v1.ApplyResult{Epoch: out.version.Epoch, Seq: out.version.Seq, Changes: out.changes, DryRun: q.dryRun}
 	for i := range answer.Changes {
 		c := &answer.Changes[i]
 		if sides {
@@ -247,8 +241,8 @@ func (s *Server) replyChanges(q *request, out outcome, dryRun, sides bool, wait 
 	if answer.Changes == nil {
 		answer.Changes = []v1.Change{}
 	}
-	if wait > 0 && !dryRun {
-		result, err := s.waitApplied(q, out, wait)
+	if q.wait > 0 && !q.dryRun {
+		result, err := s.waitApplied(q, out)
 		if err != nil {
 			return err
 		}
@@ -328,14 +322,6 @@ func (q *request) precondition(state store.State, k v1.Key) error {
 }
 
 func (s *Server) put(q *request, info v1.KindInfo) error {
-	dryRun, err := q.flag("dryRun")
-	if err != nil {
-		return err
-	}
-	wait, err := q.wait()
-	if err != nil {
-		return err
-	}
 	data, release, err := s.documents(q)
 	if err != nil {
 		return err
@@ -350,41 +336,33 @@ func (s *Server) put(q *request, info v1.KindInfo) error {
 	if len(objects) != 1 || objects[0].Key() != k {
 		return problem.New(problem.BadRequest, "the body must be exactly one resource, the %s that the path names", k)
 	}
-	out, err := s.commit(q.ctx(), change{who: q.who, info: q.info("put"), dryRun: dryRun, build: func(state store.State) (edit, error) {
+	out, err := s.change(q, "put", func(state store.State) (edit, error) {
 		if err := q.precondition(state, k); err != nil {
 			return edit{}, err
 		}
 		return edit{puts: objects}, checkTokens(state, objects)
-	}})
+	})
 	if err != nil {
 		return located(err, data, o)
 	}
-	if o, ok := s.store.State().Get(k); ok && !dryRun {
+	if o, ok := s.store.State().Get(k); ok && !q.dryRun {
 		q.w.Header().Set("ETag", etag(out.version, o))
 	}
-	return s.replyChanges(q, out, dryRun, false, wait)
+	return s.replyChanges(q, out, false)
 }
 
 func (s *Server) delete(q *request, info v1.KindInfo) error {
-	dryRun, err := q.flag("dryRun")
-	if err != nil {
-		return err
-	}
-	wait, err := q.wait()
-	if err != nil {
-		return err
-	}
 	k := q.key(info)
-	out, err := s.commit(q.ctx(), change{who: q.who, info: q.info("delete"), dryRun: dryRun, build: func(state store.State) (edit, error) {
+	out, err := s.change(q, "delete", func(state store.State) (edit, error) {
 		return edit{deletes: []v1.Key{k}}, q.precondition(state, k)
-	}})
+	})
 	if err != nil {
 		if faults := resource.FaultsOf(err); len(faults) > 0 {
 			return invalid(faults)
 		}
 		return err
 	}
-	return s.replyChanges(q, out, dryRun, false, wait)
+	return s.replyChanges(q, out, false)
 }
 
 func (s *Server) list(q *request, info v1.KindInfo) error {

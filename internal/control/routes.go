@@ -69,6 +69,7 @@ func routes() []route {
 
 		// The node and the record.
 		{method: get, path: "/api/v1/status", access: somewhere(Viewer), handle: (*Server).status},
+		{method: get, path: "/api/v1/schema/{kind}", access: somewhere(Viewer), handle: (*Server).schema},
 		{method: get, path: "/api/v1/audit", access: inQuery(Admin), handle: (*Server).audit},
 		{method: get, path: "/api/v1/backup", access: inAll(Admin), stream: true, handle: (*Server).backup},
 

@@ -69,7 +69,7 @@ func (s *Server) createToken(q *request) error {
 		expiresAt = now.Add(r.Expires.Std()).UTC().Truncate(time.Second)
 	}
 	value, hash := newToken(expiresAt)
-	_, err := s.commit(q.ctx(), change{who: q.who, info: q.info("create token"), build: func(state store.State) (edit, error) {
+	_, err := s.change(q, "create token", func(state store.State) (edit, error) {
 		o, spec, err := q.principal(state)
 		if err != nil {
 			return edit{}, err
@@ -81,16 +81,19 @@ func (s *Server) createToken(q *request) error {
 			return edit{}, problem.New(problem.InUse, "principal %q has %d valid tokens, which is as many as it may: revoke some", o.Metadata.Name, len(tokens))
 		}
 		return edit{puts: []*v1.Object{withTokens(o, append(tokens, hash))}}, nil
-	}})
+	})
 	if err != nil {
 		return err
+	}
+	if q.dryRun {
+		value = ""
 	}
 	return q.reply(http.StatusCreated, v1.Token{Principal: q.r.PathValue("name"), ID: hash.ID, Token: value, ExpiresAt: expiresAt})
 }
 
 func (s *Server) revokeToken(q *request) error {
 	id := q.r.PathValue("token")
-	_, err := s.commit(q.ctx(), change{who: q.who, info: q.info("revoke token " + id), build: func(state store.State) (edit, error) {
+	_, err := s.change(q, "revoke token "+id, func(state store.State) (edit, error) {
 		o, spec, err := q.principal(state)
 		if err != nil {
 			return edit{}, err
@@ -100,7 +103,7 @@ func (s *Server) revokeToken(q *request) error {
 			return edit{}, problem.New(problem.NotFound, "principal %q has no token %q", o.Metadata.Name, id)
 		}
 		return edit{puts: []*v1.Object{withTokens(o, tokens)}}, nil
-	}})
+	})
 	if err != nil {
 		return err
 	}

@@ -239,7 +239,7 @@ func pull(ctx context.Context, begin func(context.Context) iter.Seq2[store.Chang
 }
 
 // waitApplied waits until the gateways of the views that a change reaches run it.
-func (s *Server) waitApplied(q *request, out outcome, limit time.Duration) (*v1.WaitResult, error) {
+func (s *Server) waitApplied(q *request, out outcome) (*v1.WaitResult, error) {
 	if s.opts.Gateways == nil {
 		return &v1.WaitResult{Complete: true}, nil
 	}
@@ -247,7 +247,7 @@ func (s *Server) waitApplied(q *request, out outcome, limit time.Duration) (*v1.
 		return nil, err
 	}
 	defer s.streams.leave(q.who.principal)
-	ctx, cancel := context.WithTimeout(q.ctx(), limit)
+	ctx, cancel := context.WithTimeout(q.ctx(), q.wait)
 	defer cancel()
 	views := out.views
 	if len(out.changes) == 0 {
