@@ -24,6 +24,8 @@ const (
 	SlotProducts = iota
 	// SlotProduct holds the *Product that the consumer's key belongs to.
 	SlotProduct
+	// SlotGateway belongs to internal/gateway.
+	SlotGateway
 )
 
 // Factory makes the step of a policy from its settings, the JSON of its type in api/v1.

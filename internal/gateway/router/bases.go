@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"fmt"
 
 	"hansa.dev/hansa/internal/x/pathpattern"
 )
@@ -35,17 +36,22 @@ type BaseEntry[V any] struct {
 // Len is the number of base paths.
 func (t *Bases[V]) Len() int { return t.len }
 
-// With returns the table without the base paths in dels and with those in puts added or replaced.
-func (t *Bases[V]) With(puts []BaseEntry[V], dels []pathpattern.Base) *Bases[V] {
+// With returns the table without the base paths in dels, and then with those in puts. A base path in puts that is
+// there already is an error: whoever replaces one names it in dels too.
+func (t *Bases[V]) With(puts []BaseEntry[V], dels []pathpattern.Base) (*Bases[V], error) {
 	e := new(edit)
 	next := *t
 	for _, d := range dels {
 		next.root = next.del(next.root, d.Segments(), e)
 	}
 	for _, p := range puts {
+		was := next.len
 		next.root = next.put(next.root, p.Base.Segments(), p.Value, e)
+		if next.len == was {
+			return nil, fmt.Errorf("base path %q is taken twice", p.Base)
+		}
 	}
-	return &next
+	return &next, nil
 }
 
 func (t *Bases[V]) put(n *baseNode[V], path []pathpattern.Segment, v V, e *edit) *baseNode[V] {

@@ -35,7 +35,7 @@ func BenchmarkChange(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				bases = bases.With([]BaseEntry[int]{{base, 1}}, nil)
+				bases = with(b, bases, []BaseEntry[int]{{base, 1}}, base)
 			}
 		})
 	}

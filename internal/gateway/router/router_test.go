@@ -95,11 +95,15 @@ func TestBasesAgainstPlainMatcher(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if _, taken := bases[b.String()]; taken {
+				dels = append(dels, b)
+				puts = slices.DeleteFunc(puts, func(p BaseEntry[string]) bool { return p.Value == b.String() })
+			}
 			puts = append(puts, BaseEntry[string]{b, b.String()})
 			bases[b.String()] = b
 		}
 		absent, _ := pathpattern.ParseBase("/not/there")
-		table = table.With(puts, append(dels, absent))
+		table = with(t, table, puts, append(dels, absent)...)
 		if table.Len() != len(bases) {
 			t.Fatalf("Len() = %d, want %d", table.Len(), len(bases))
 		}
@@ -120,10 +124,32 @@ func TestBasesAgainstPlainMatcher(t *testing.T) {
 	}
 }
 
+func with[V any](tb testing.TB, table *Bases[V], puts []BaseEntry[V], dels ...pathpattern.Base) *Bases[V] {
+	tb.Helper()
+	next, err := table.With(puts, dels)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return next
+}
+
+func TestBasesRefuseDuplicates(t *testing.T) {
+	t.Parallel()
+	a, _ := pathpattern.ParseBase("/caf%c3%a9/*")
+	b, _ := pathpattern.ParseBase("/caf\u00e9/*/")
+	table := with(t, new(Bases[int]), []BaseEntry[int]{{a, 1}})
+	if _, err := table.With([]BaseEntry[int]{{b, 2}}, nil); err == nil {
+		t.Fatal("two values for one base path were accepted")
+	}
+	if m, ok := table.Match([]byte("/caf%C3%A9/x")); !ok || m.Value != 1 {
+		t.Fatalf("after a refused change: %v, %v", m, ok)
+	}
+}
+
 func TestBasesForgetWhatIsGone(t *testing.T) {
 	t.Parallel()
 	b, _ := pathpattern.ParseBase("/a/b/*/c")
-	table := new(Bases[int]).With([]BaseEntry[int]{{b, 1}}, nil).With(nil, []pathpattern.Base{b})
+	table := with(t, with(t, new(Bases[int]), []BaseEntry[int]{{b, 1}}), nil, b)
 	if table.root != nil || table.Len() != 0 {
 		t.Fatalf("nodes are left after the last base path was taken away: %+v", table.root)
 	}
@@ -144,15 +170,16 @@ func FuzzBases(f *testing.F) {
 			if err != nil {
 				continue
 			}
+			if slices.ContainsFunc(bases, func(a pathpattern.Base) bool { return a.String() == b.String() }) {
+				continue
+			}
 			bases = append(bases, b)
 			puts = append(puts, BaseEntry[string]{b, b.String()})
 		}
-		table := new(Bases[string]).With(puts, nil)
+		table := with(t, new(Bases[string]), puts)
 		checkBases(t, table, bases, path)
 		if len(puts) > 1 { // without the first one
-			gone := bases[0].String()
-			bases = slices.DeleteFunc(bases, func(b pathpattern.Base) bool { return b.String() == gone })
-			checkBases(t, table.With(nil, []pathpattern.Base{puts[0].Base}), bases, path)
+			checkBases(t, with(t, table, nil, bases[0]), bases[1:], path)
 		}
 	})
 }
@@ -313,5 +340,5 @@ func bigTables(tb testing.TB, n int) (*Hosts[int], *Bases[int], *Operations[int]
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return NewHosts(names), new(Bases[int]).With(puts, nil), ops
+	return NewHosts(names), with(tb, new(Bases[int]), puts), ops
 }

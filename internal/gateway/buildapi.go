@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/gateway/policy"
+	"hansa.dev/hansa/internal/gateway/router"
+	"hansa.dev/hansa/internal/policyspec"
+	"hansa.dev/hansa/internal/quota"
+	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/x/pathpattern"
+)
+
+// fault is what is wrong in a field of an entry.
+type fault struct {
+	field string
+	err   error
+}
+
+func (f *fault) Error() string { return f.err.Error() }
+
+func at(field string, err error) error { return &fault{field, err} }
+
+// lifeOf returns the life of an API, and whether it begins here.
+func (b *builder) lifeOf(e snapshot.Entry) (*life, bool) {
+	if was := b.parts.apis[e.Key]; was != nil {
+		return was.life, false
+	}
+	names := append(strings.Split(e.Key, "/"), "", "", "")
+	l := &life{organization: names[1], environment: names[2], api: names[3]}
+	l.subjectID = quota.NewID("api", l.organization, l.environment, l.api)
+	l.subject = b.subjects.Acquire(l.subjectID)
+	return l, true
+}
+
+// makeAPI makes an API of its entry. A policy that panics refuses the entry: a configuration must not end a gateway
+// that serves another one.
+func (b *builder) makeAPI(ch *change, e snapshot.Entry, l *life) (made *api, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			made, err = nil, refuse(e.Key, "", fmt.Errorf("building it panicked: %v", v))
+		}
+	}()
+	spec, err := snapshot.Decode[snapshot.API](e)
+	if err != nil {
+		return nil, refuse(e.Key, "", err)
+	}
+	if snapshot.EntryKey(snapshot.ClassAPI, spec.Organization, spec.Environment, spec.Name) != e.Key {
+		return nil, refuse(e.Key, "name", fmt.Errorf("it says that it is %s/%s/%s", spec.Organization, spec.Environment, spec.Name))
+	}
+	a := &api{life: l}
+	m := &apiMaker{builder: b, spec: &spec, api: a, was: b.parts.apis[e.Key]}
+	if err := m.make(ch); err != nil {
+		if f, ok := err.(*fault); ok { //nolint:errorlint // made by at, and never wrapped
+			return nil, refuse(e.Key, f.field, f.err)
+		}
+		return nil, refuse(e.Key, "", err)
+	}
+	return a, nil
+}
+
+// apiMaker makes one API.
+type apiMaker struct {
+	*builder
+	spec *snapshot.API
+	api  *api
+	was  *api // the revision before, or nil
+
+	backend           exchange.Backend
+	request, response []exchange.Step // of the API as a whole
+}
+
+func (m *apiMaker) make(ch *change) (err error) {
+	if m.api.base, err = pathpattern.ParseBase(m.spec.BasePath); err != nil {
+		return at("basePath", err)
+	}
+	prefix, err := pathpattern.ParseBase(m.spec.BackendPath)
+	if err != nil {
+		return at("backendPath", err)
+	}
+	if m.api.forwardPrefix = prefix.String(); m.api.forwardPrefix == "/" {
+		m.api.forwardPrefix = ""
+	}
+	if m.spec.Backend != "" {
+		m.api.backend = snapshot.EntryKey(snapshot.ClassBackend, m.spec.Organization, m.spec.Backend)
+		if m.backend = m.builder.backend(ch, m.spec.Organization, m.spec.Backend); m.backend == nil {
+			return at("backend", fmt.Errorf("there is no backend %q", m.spec.Backend))
+		}
+	}
+	if m.request, err = m.steps("request", m.spec.Request, policyspec.Request, ""); err != nil {
+		return err
+	}
+	if m.response, err = m.steps("response", m.spec.Response, policyspec.Response, ""); err != nil {
+		return err
+	}
+	if len(m.spec.Operations) == 0 {
+		m.api.whole = m.route("", m.request, m.response)
+		return nil
+	}
+	return m.operations()
+}
+
+func (m *apiMaker) operations() error {
+	entries := make([]router.OperationEntry[*exchange.Route], 0, len(m.spec.Operations))
+	m.api.counts = make([]*operationCounts, 0, len(m.spec.Operations))
+	for i := range m.spec.Operations {
+		op := &m.spec.Operations[i]
+		field := fmt.Sprintf("operations[%d]", i)
+		template, err := pathpattern.ParseTemplate(op.Path)
+		if err != nil {
+			return at(field+".path", err)
+		}
+		request, response := m.request, m.response
+		if len(op.Request) > 0 {
+			own, err := m.steps(field+".request", op.Request, policyspec.Request, op.Name)
+			if err != nil {
+				return err
+			}
+			request = slices.Concat(request, own)
+		}
+		if len(op.Response) > 0 {
+			own, err := m.steps(field+".response", op.Response, policyspec.Response, op.Name)
+			if err != nil {
+				return err
+			}
+			response = slices.Concat(response, own)
+		}
+		entries = append(entries, router.OperationEntry[*exchange.Route]{
+			Method: op.Method, Template: template, Value: m.route(op.Name, request, response),
+		})
+	}
+	var err error
+	if m.api.operations, err = router.NewOperations(entries); err != nil {
+		return at("operations", err)
+	}
+	return nil
+}
+
+// route makes the route of an operation.
+func (m *apiMaker) route(operation string, request, response []exchange.Step) *exchange.Route {
+	counts := m.countsOf(operation)
+	m.api.counts = append(m.api.counts, counts)
+	return &exchange.Route{
+		Organization: m.api.life.organization, Environment: m.api.life.environment, API: m.api.life.api,
+		Revision: m.spec.Revision, Operation: operation,
+		Request: request, Response: response,
+		Backend: m.backend, MaxRequestBytes: m.spec.MaxRequestBytes,
+		Data: &routeData{life: m.api.life, counts: counts},
+	}
+}
+
+// countsOf returns the counts of the operation of that name, as they were in the revision before.
+func (m *apiMaker) countsOf(operation string) *operationCounts {
+	if m.was != nil {
+		for _, c := range m.was.counts {
+			if c.name == operation {
+				return c
+			}
+		}
+	}
+	return &operationCounts{name: operation}
+}
+
+// steps makes the steps of a list of policies.
+func (m *apiMaker) steps(field string, list []snapshot.Policy, phase policyspec.Phase, operation string) ([]exchange.Step, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	env := policy.Env{
+		Organization: m.spec.Organization, Environment: m.spec.Environment, API: m.spec.Name, Operation: operation, Phase: phase,
+		Credentials: m.credentials, Engine: m.engine, Clients: m.clients, Subject: m.api.life.subject,
+	}
+	steps := make([]exchange.Step, 0, len(list))
+	for i, p := range list {
+		field := fmt.Sprintf("%s[%d]", field, i)
+		factory, spec := m.factories[p.Use], m.specs[p.Use]
+		switch {
+		case factory == nil:
+			return nil, at(field+".use", fmt.Errorf("there is no policy %q in this gateway", p.Use))
+		case spec.Phases&phase == 0:
+			return nil, at(field+".use", fmt.Errorf("the policy %s cannot stand here", p.Use))
+		}
+		env.Ordinal = 0
+		for _, before := range list[:i] {
+			if before.Use == p.Use {
+				env.Ordinal++
+			}
+		}
+		step, err := factory(p.Config, &env)
+		if err != nil {
+			return nil, at(field+".config", err)
+		}
+		steps = append(steps, step)
+	}
+	return steps, nil
+}

@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"sync/atomic"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/gateway/accesslog"
+	"hansa.dev/hansa/internal/gateway/policy"
+	"hansa.dev/hansa/internal/gateway/router"
+	"hansa.dev/hansa/internal/quota"
+	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/x/pathpattern"
+)
+
+// plan is all that requests run under, at one version of the configuration. It never changes; a change makes another
+// one, which shares what stays, and one pointer is swapped.
+type plan struct {
+	checkpoint snapshot.Checkpoint
+	place      accesslog.Place
+	hosts      *router.Hosts[*group]
+	products   policy.Products
+}
+
+// group is an environment group: the APIs behind some hostnames.
+type group struct {
+	spec  snapshot.Hosts
+	bases *router.Bases[*api]
+}
+
+// api is one API in one environment at one revision.
+type api struct {
+	base    pathpattern.Base
+	backend string // key of its entry; "" for none
+	// forwardPrefix stands for the base path in what the backend sees; "" for the root.
+	forwardPrefix string
+	// operations is nil if every method and path is taken, by whole.
+	operations *router.Operations[*exchange.Route]
+	whole      *exchange.Route
+	counts     []*operationCounts
+	life       *life
+}
+
+// life is what an API keeps across its revisions: its counts, and whether it is still there.
+type life struct {
+	organization, environment, api string
+
+	subject   *quota.Subject
+	subjectID quota.ID
+	removed   atomic.Bool
+	durations telemetry.Histogram
+	limited   [2]atomic.Uint64 // refusals by rateLimit and by quota
+}
+
+// operationCounts counts the requests of an operation by class of status: index 0 for those without an answer. An
+// operation keeps them across revisions.
+type operationCounts struct {
+	name    string
+	classes [6]atomic.Uint64
+}
+
+// routeData is what the gateway hangs on a route.
+type routeData struct {
+	life   *life
+	counts *operationCounts
+}
+
+// find returns the route of a request and sets the path that the backend sees.
+func (p *plan) find(x *exchange.Exchange) *exchange.Route {
+	g, ok := p.hosts.Match(x.Host)
+	if !ok {
+		return nil
+	}
+	m, ok := g.bases.Match(x.Path)
+	if !ok {
+		return nil
+	}
+	a := m.Value
+	route := a.whole
+	if a.operations != nil {
+		if route, ok = a.operations.Match(x.Method, m.Rest); !ok {
+			return nil
+		}
+	}
+	x.ForwardPrefix, x.ForwardPath = a.forwardPrefix, exchange.View(m.Rest)
+	if len(m.Rest) == 0 && a.forwardPrefix == "" {
+		x.ForwardPrefix = "/" // a path is never empty
+	}
+	return route
+}
