@@ -22,6 +22,8 @@ const (
 	DefaultMaxBody = 40 << 20
 	// DefaultBodyBudget bounds the bodies that are held in memory at the same time.
 	DefaultBodyBudget = 96 << 20
+	// DefaultImportBatch is how many keys one change set of an import holds.
+	DefaultImportBatch = 50_000
 )
 
 // Options configure a Server.
@@ -48,6 +50,9 @@ type Options struct {
 	MaxBody int64
 	// BodyBudget bounds all such bodies together, in bytes. Default: DefaultBodyBudget, at least MaxBody.
 	BodyBudget int64
+	// ImportBatch is how many keys one change set of an import holds at most. It bounds the memory of an import and the
+	// time that it keeps others from writing. Default: DefaultImportBatch.
+	ImportBatch int
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 }
@@ -68,6 +73,9 @@ func (o *Options) validate() error {
 		o.BodyBudget = DefaultBodyBudget
 	}
 	o.BodyBudget = max(o.BodyBudget, o.MaxBody)
+	if o.ImportBatch <= 0 {
+		o.ImportBatch = DefaultImportBatch
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -221,7 +221,7 @@ func translate(err error) error {
 		return (&problem.Error{Code: problem.Unavailable, RetryAfter: 5 * time.Second}).Because(err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return (&problem.Error{Code: problem.RequestTimeout}).Because(err)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, store.ErrUnknown), errors.Is(err, context.DeadlineExceeded):
 		return (&problem.Error{Code: problem.Timeout}).Because(err)
 	case errors.Is(err, context.Canceled):
 		return (&problem.Error{Code: problem.Unavailable}).Because(err)

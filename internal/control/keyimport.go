@@ -21,9 +21,6 @@ const (
 	contentTypeLines   = "text/plain"
 	contentTypeRecords = "application/x-ndjson"
 
-	// importBatch is how many keys one change set of an import holds. It bounds the memory of an import and the time
-	// that it keeps others from writing.
-	importBatch = 50_000
 	// maxImportLine bounds one line, maxKeyValue the value of a key.
 	maxImportLine = 8 << 10
 	maxKeyValue   = 1024
@@ -54,7 +51,7 @@ type importer struct {
 	result       v1.ImportResult
 }
 
-// importKeys takes one key a line and commits them in change sets of importBatch. What is there already is not
+// importKeys takes one key a line and commits them in change sets of Options.ImportBatch. What is there already is not
 // changed, so an import that broke off is simply repeated.
 func (s *Server) importKeys(q *request) error {
 	ctype, err := q.contentType(contentTypeLines, contentTypeRecords)
@@ -92,7 +89,7 @@ func (im *importer) run(body io.Reader) error {
 			im.add(n, line)
 		}
 		done := errors.Is(err, io.EOF)
-		if len(im.batch) == importBatch || done && len(im.batch) > 0 {
+		if len(im.batch) == im.s.opts.ImportBatch || done && len(im.batch) > 0 {
 			if err := im.flush(); err != nil {
 				return err
 			}
