@@ -145,7 +145,7 @@ func (b *CredentialBatch) Add(c CredentialChange) error {
 // Table returns the base with the changes. The batch is empty afterwards.
 func (b *CredentialBatch) Table() *Credentials {
 	next, changed := *b.base, false
-	for at, buf := range b.changes {
+	for at, buf := range &b.changes { // not over a copy, which would keep every buffer
 		if buf == nil {
 			continue
 		}

@@ -8,9 +8,10 @@ import (
 	"hansa.dev/hansa/internal/store"
 )
 
-// pendingLimit is how many changes of credentials a Builder collects before it merges them: enough that a million
-// changes rewrite every shard a few times only, and no more memory than some 30 MB.
-const pendingLimit = 256 << 10
+// pendingLimit is how many changes of credentials a Builder collects before it merges them. A merge holds the shards
+// before and after it and the changes, so more of them save nothing unless the changes outgrow the shards: a million
+// changes are some 130 MB.
+const pendingLimit = 1 << 20
 
 // Builder makes the State that follows another. It is for one goroutine and one State.
 type Builder struct {

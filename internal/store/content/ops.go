@@ -22,6 +22,7 @@ const (
 	CodePut        Code = 1 // payload: the JSON of the object
 	CodeDelete     Code = 2 // payload: organization, kind, name
 	CodeCredential Code = 3 // payload: organization, snapshot.AppendCredentialChange
+	codeShard      Code = 4 // payload: organization, seq, number, segment; only in images
 )
 
 // MaxOp is the size of the largest change of one resource, in bytes of its encoding.
@@ -47,11 +48,15 @@ func AppendPut(dst []byte, o *v1.Object) ([]byte, error) {
 
 // AppendDelete appends the change that deletes the resource with key k.
 func AppendDelete(dst []byte, k v1.Key) []byte {
-	var b []byte
+	return appendOp(dst, CodeDelete, appendKey(nil, k))
+}
+
+// appendKey appends the form of a key that parseKey reads.
+func appendKey(dst []byte, k v1.Key) []byte {
 	for _, s := range [...]string{k.Organization, string(k.Kind), k.Name} {
-		b = appendString(b, s)
+		dst = appendString(dst, s)
 	}
-	return appendOp(dst, CodeDelete, b)
+	return dst
 }
 
 // AppendCredential appends the change of a credential.
@@ -141,7 +146,7 @@ func (op Op) Change() (store.Change, error) {
 	return store.Change{}, fmt.Errorf("change with the code %d is not known: a newer Hansa wrote it", op.Code)
 }
 
-// parseKey decodes what a delete deletes.
+// parseKey reads the key that is b.
 func parseKey(b []byte) (v1.Key, error) {
 	var parts [3]string
 	for i := range parts {

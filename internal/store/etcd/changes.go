@@ -96,7 +96,7 @@ func (s *Store) apply(ctx context.Context, base *view, c change) (*view, store.C
 func (s *Store) read(ctx context.Context, c change, decode func(content.Op) (store.Change, error)) (store.ChangeSet, error) {
 	cs := store.ChangeSet{Version: c.Version, Info: c.Info, NumCredentials: c.Credentials}
 	index := make(map[v1.Key]int)
-	for op, err := range s.ops(ctx, c) {
+	for op, err := range s.changeOps(ctx, c) {
 		if err != nil {
 			return store.ChangeSet{}, err
 		}
@@ -134,7 +134,7 @@ func (s *Store) credentialChanges(ctx context.Context, c change) iter.Seq2[store
 		if c.Credentials == 0 {
 			return
 		}
-		for op, err := range s.ops(ctx, c) {
+		for op, err := range s.changeOps(ctx, c) {
 			var changed store.CredentialChange
 			if err == nil {
 				if !op.IsCredential() {
@@ -151,21 +151,35 @@ func (s *Store) credentialChanges(ctx context.Context, c change) iter.Seq2[store
 	}
 }
 
-// ops yields the changes of c. It ends after the first error: ErrCompacted if they are no longer there.
-func (s *Store) ops(ctx context.Context, c change) iter.Seq2[content.Op, error] {
+// changeOps yields the changes of c. It ends after the first error: ErrCompacted if they are no longer there.
+func (s *Store) changeOps(ctx context.Context, c change) iter.Seq2[content.Op, error] {
 	return func(yield func(content.Op, error) bool) {
-		r := s.newPieceReader(ctx, c.Pieces)
+		for op, err := range s.ops(ctx, c.Pieces) {
+			var missing errMissing
+			switch {
+			case errors.As(err, &missing):
+				err = fmt.Errorf("change set %d: %w: %w", c.Seq, store.ErrCompacted, err)
+			case err != nil:
+				err = fmt.Errorf("change set %d: %w", c.Seq, err)
+			}
+			if !yield(op, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// ops yields the changes that pieces hold. It ends after the first error: errMissing, ErrCorrupt, or one of etcd.
+func (s *Store) ops(ctx context.Context, pieces []digest) iter.Seq2[content.Op, error] {
+	return func(yield func(content.Op, error) bool) {
+		r := s.newPieceReader(ctx, pieces)
 		for op, err := range content.Ops(r) {
-			if err != nil {
-				var missing errMissing
-				switch {
-				case errors.As(r.err, &missing):
-					err = fmt.Errorf("change set %d: %w: %w", c.Seq, store.ErrCompacted, missing)
-				case r.err != nil:
-					err = fmt.Errorf("change set %d: %w", c.Seq, r.err)
-				default:
-					err = corrupt("change set %d: %w", c.Seq, err)
-				}
+			switch {
+			case err == nil:
+			case r.err != nil:
+				err = r.err
+			default:
+				err = corrupt("%w", err)
 			}
 			if !yield(op, err) || err != nil {
 				return

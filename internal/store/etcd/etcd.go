@@ -89,6 +89,9 @@ type Store struct {
 	done   chan struct{}      // closed when the state follows the record no longer
 	wait   sync.WaitGroup     // for the goroutines
 
+	kick  chan struct{} // wakes maintenance
+	image image         // for load and maintenance only
+
 	failed   chan struct{} // closed once err is set
 	failOnce sync.Once
 	err      error // why the record can no longer be written; read only after failed is closed
@@ -101,6 +104,11 @@ type Store struct {
 	weights []int64           // the size of each
 	weight  int64             // their sum
 	changed chan struct{}     // closed and replaced when recent grows
+
+	sinceImage struct { // what came after the last image
+		changes int
+		bytes   int64
+	}
 }
 
 var _ store.Store = (*Store)(nil)
@@ -130,6 +138,7 @@ func open(ctx context.Context, opts Options) (s *Store, err error) {
 		log:     opts.Logger,
 		failed:  make(chan struct{}),
 		done:    make(chan struct{}),
+		kick:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
 	}
 	if s.pieces, err = newCodec(); err != nil {
@@ -165,6 +174,7 @@ func open(ctx context.Context, opts Options) (s *Store, err error) {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	s.wait.Go(func() { s.follow(run, rev) })
+	s.wait.Go(func() { s.maintain(run) })
 	return s, nil
 }
 

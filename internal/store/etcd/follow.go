@@ -111,6 +111,9 @@ func (s *Store) advance(ctx context.Context, head headRecord) error {
 		}
 		s.metrics.applySeconds.Observe(time.Since(begin).Seconds())
 		s.publish(v, cs, c.Bytes)
+		if s.imageDue() {
+			s.wantMaintenance()
+		}
 	}
 	if s.state.Load().head() != head {
 		return corrupt("the head %d.%d is not the hash of the last change set", head.Epoch, head.Seq)
@@ -130,6 +133,8 @@ func (s *Store) publish(v *view, cs store.ChangeSet, size int64) {
 		s.recent[0] = store.ChangeSet{}
 		s.recent, s.weights = s.recent[1:], s.weights[1:]
 	}
+	s.sinceImage.changes++
+	s.sinceImage.bytes += size
 	close(s.changed)
 	s.changed = make(chan struct{})
 }

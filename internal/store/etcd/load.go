@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -31,7 +30,14 @@ func (s *Store) load(ctx context.Context) (rev int64, err error) {
 		return 0, err
 	}
 	s.cluster = meta.Cluster
-	s.state.Store(&view{State: content.New(s.origin.Version), hash: s.origin.Hash})
+	v, err := s.loadImage(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if v == nil {
+		v = &view{State: content.New(s.origin.Version), hash: s.origin.Hash}
+	}
+	s.state.Store(v)
 	if err := s.advance(ctx, head); err != nil {
 		return 0, err
 	}
@@ -56,8 +62,8 @@ func (s *Store) loadMeta(ctx context.Context) (metaRecord, error) {
 	if err := decode(keyMeta, kv.Value, &meta); err != nil {
 		return metaRecord{}, err
 	}
-	if meta.Format != formatVersion {
-		return metaRecord{}, fmt.Errorf("the record has format %d, this Hansa reads %d: use the version that wrote it, or a newer one", meta.Format, formatVersion)
+	if err := meta.check(); err != nil {
+		return metaRecord{}, err
 	}
 	s.origin = originOf(kv.Value)
 	return meta, nil

@@ -2,6 +2,8 @@ package etcd
 
 import (
 	"errors"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -15,6 +17,10 @@ type metrics struct {
 	changeSets    *prometheus.CounterVec
 	piecesWritten prometheus.Counter
 	pieceBytes    prometheus.Counter
+
+	piecesCollected prometheus.Counter
+	databaseBytes   prometheus.Gauge
+	imageTime       atomic.Int64 // Unix nanoseconds; 0: there is no image
 }
 
 // The values of the label outcome.
@@ -52,8 +58,26 @@ func newMetrics(r prometheus.Registerer, s *Store) (*metrics, error) {
 			Help: "Bytes of the pieces that this node wrote, compressed.",
 		}),
 	}
+	m.piecesCollected = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "hansa_store_pieces_collected_total",
+		Help: "Pieces that were deleted because nothing named them any more.",
+	})
+	m.databaseBytes = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "hansa_store_database_bytes",
+		Help: "Size of the file of the embedded etcd, when maintenance last looked.",
+	})
 	m.collectors = []prometheus.Collector{
-		m.commitSeconds, m.applySeconds, m.changeSets, m.piecesWritten, m.pieceBytes,
+		m.commitSeconds, m.applySeconds, m.changeSets, m.piecesWritten, m.pieceBytes, m.piecesCollected, m.databaseBytes,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hansa_store_image_age_seconds",
+			Help: "Age of the last image of the content; 0 if there is none.",
+		}, func() float64 {
+			at := m.imageTime.Load()
+			if at == 0 {
+				return 0
+			}
+			return s.opts.Now().Sub(time.Unix(0, at)).Seconds()
+		}),
 		stateGauge(s, "hansa_store_epoch", "Epoch of the state that this node shows.", func(s *Store) float64 { return float64(s.state.Load().Version().Epoch) }),
 		stateGauge(s, "hansa_store_seq", "Seq of the state that this node shows.", func(s *Store) float64 { return float64(s.state.Load().Version().Seq) }),
 		stateGauge(s, "hansa_store_resources", "Resources in the state.", func(s *Store) float64 { return float64(s.state.Load().Len()) }),

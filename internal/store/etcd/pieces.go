@@ -11,9 +11,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// pieceSize is how many bytes a piece holds before it is compressed. Compression may add a few bytes; etcd takes
-// 1.5 MiB.
-const pieceSize = 1 << 20
+// pieceSize is how many bytes a piece holds before it is compressed. Pieces are entries of the Raft log, of which etcd
+// keeps more than 100 in memory; etcd takes up to 1.5 MiB.
+const pieceSize = 256 << 10
 
 // codec compresses pieces. It is safe for concurrent use.
 type codec struct {
@@ -35,10 +35,10 @@ func newCodec() (*codec, error) {
 	return &codec{enc: enc, dec: dec}, nil
 }
 
-// encode returns the stored form of raw and its name.
-func (c *codec) encode(raw []byte) (digest, []byte) {
+// encode returns the piece that holds raw.
+func (c *codec) encode(raw []byte) encodedPiece {
 	b := c.enc.EncodeAll(raw, nil)
-	return digestOf(b), b
+	return encodedPiece{digest: digestOf(b), stored: b}
 }
 
 // decode checks the stored form of a piece against its name and returns what it holds.
@@ -132,22 +132,87 @@ func (p *stagedPieces) remove(ds []digest) {
 	}
 }
 
-func (p *stagedPieces) has(d digest) bool {
+// all returns the pieces that are staged now.
+func (p *stagedPieces) all() map[digest]struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.uses[d] > 0
+	all := make(map[digest]struct{}, len(p.uses))
+	for d := range p.uses {
+		all[d] = struct{}{}
+	}
+	return all
 }
 
-// stage writes a piece so that a later transaction can name it. The caller has added it to s.staged. It is written
-// even if it is there already: that keeps a collector which has just found it unused from deleting it.
-func (s *Store) stage(ctx context.Context, d digest, stored []byte) error {
+// encodedPiece is a piece as it is stored.
+type encodedPiece struct {
+	digest digest
+	stored []byte
+}
+
+// put returns the operation that writes the piece. A piece is written even if it is there already: that keeps a
+// collector which has just found it unused from deleting it.
+func (p encodedPiece) put() clientv3.Op { return clientv3.OpPut(pieceKey(p.digest), string(p.stored)) }
+
+// stage writes pieces so that a later transaction can name them. The caller has added them to s.staged, and they fit
+// into one transaction.
+func (s *Store) stage(ctx context.Context, pieces ...encodedPiece) error {
 	if err := s.room(); err != nil {
 		return err
 	}
-	if _, err := s.txn(ctx, nil, []clientv3.Op{clientv3.OpPut(pieceKey(d), string(stored))}, nil); err != nil {
-		return fmt.Errorf("stage piece %s: %w", d, err)
+	puts := make([]clientv3.Op, len(pieces))
+	for i, p := range pieces {
+		puts[i] = p.put()
+		s.metrics.piecesWritten.Inc()
+		s.metrics.pieceBytes.Add(float64(len(p.stored)))
 	}
-	s.metrics.piecesWritten.Inc()
-	s.metrics.pieceBytes.Add(float64(len(stored)))
+	if _, err := s.txn(ctx, nil, puts, nil); err != nil {
+		return fmt.Errorf("stage %d pieces: %w", len(pieces), err)
+	}
 	return nil
 }
+
+const (
+	// batchBytes and batchPieces are how much a pieceWriter puts into one transaction.
+	batchBytes  = 256 << 10
+	batchPieces = 64
+)
+
+// pieceWriter stages pieces, several at a time, and keeps them from being collected until it is released.
+type pieceWriter struct {
+	s       *Store
+	staged  []digest
+	pending []encodedPiece
+	bytes   int
+}
+
+// write makes pieces of b and returns their names. They are in the record after flush.
+func (w *pieceWriter) write(ctx context.Context, b []byte) ([]digest, error) {
+	names := []digest{}
+	for len(b) > 0 {
+		n := min(len(b), pieceSize)
+		p := w.s.pieces.encode(b[:n])
+		b = b[n:]
+		w.s.staged.add(p.digest)
+		w.staged = append(w.staged, p.digest)
+		names = append(names, p.digest)
+		if len(w.pending) == batchPieces || w.bytes+len(p.stored) > batchBytes {
+			if err := w.flush(ctx); err != nil {
+				return nil, err
+			}
+		}
+		w.pending = append(w.pending, p)
+		w.bytes += len(p.stored)
+	}
+	return names, nil
+}
+
+func (w *pieceWriter) flush(ctx context.Context) error {
+	if len(w.pending) == 0 {
+		return nil
+	}
+	err := w.s.stage(ctx, w.pending...)
+	w.pending, w.bytes = w.pending[:0], 0
+	return err
+}
+
+func (w *pieceWriter) release() { w.s.staged.remove(w.staged) }

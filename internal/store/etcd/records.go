@@ -59,6 +59,14 @@ type metaRecord struct {
 	CreatedAt time.Time `json:"createdAt"`
 }
 
+// check tells whether this build can read the record.
+func (m metaRecord) check() error {
+	if m.Format != formatVersion {
+		return fmt.Errorf("the record has format %d, this Hansa reads %d: use the version that wrote it, or a newer one", m.Format, formatVersion)
+	}
+	return nil
+}
+
 // headRecord is the value of head.
 type headRecord struct {
 	store.Version
@@ -72,6 +80,7 @@ type changeRecord struct {
 	Previous digest `json:"previous"` // the hash in the head before
 	// Nonce tells two change sets apart that are equal otherwise, so that a committer knows its own.
 	Nonce string     `json:"nonce"`
+	At    time.Time  `json:"at"` // by the clock of the node that committed it
 	Info  store.Info `json:"info"`
 	// Pieces hold the changes; Bytes is how long these are, not compressed.
 	Pieces      []digest           `json:"pieces,omitempty"`
@@ -81,12 +90,11 @@ type changeRecord struct {
 	Credentials int                `json:"credentials,omitempty"`
 }
 
-// imageRecord is the value of image: the whole content at one version.
+// imageRecord is the value of image: where the whole content at one version is.
 type imageRecord struct {
 	headRecord
-	At     time.Time `json:"at"`
-	First  uint64    `json:"first"` // seq of the oldest change set whose pieces are kept
-	Pieces []digest  `json:"pieces"`
+	At   time.Time `json:"at"`
+	List []digest  `json:"list"` // pieces with the JSON list of the image's parts
 }
 
 func changeKey(seq uint64) string { return fmt.Sprintf("%s%020d", prefixChange, seq) }

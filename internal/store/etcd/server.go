@@ -30,7 +30,7 @@ const (
 	tick     = 20 * time.Millisecond
 	election = 5 * tick
 
-	// A piece of 1 MiB is one entry of the Raft log. etcd keeps the entries since its last snapshot, and some more
+	// A piece is one entry of the Raft log. etcd keeps the entries since its last snapshot, and some more
 	// for members that lag, in memory and reads them again at start: its defaults of 10,000 and 5,000 would be
 	// gigabytes.
 	entriesPerSnapshot = 256

@@ -34,6 +34,7 @@ type tx struct {
 	keys        []v1.Key        // changed resources, in the order of first touch
 	exists      map[v1.Key]bool // whether there is one after the changes so far
 	credentials int
+	committed   bool
 	err         error // what ended the change set early: ErrClosed after Commit and Abort
 }
 
@@ -133,24 +134,24 @@ func (t *tx) grow(ctx context.Context, buf []byte) error {
 }
 
 // stage writes a piece of the change set.
-func (t *tx) stage(ctx context.Context, raw []byte) error {
-	d, stored := t.add(raw)
-	return t.s.stage(ctx, d, stored)
-}
+func (t *tx) stage(ctx context.Context, raw []byte) error { return t.s.stage(ctx, t.add(raw)) }
 
 // add makes raw the next piece without writing it.
-func (t *tx) add(raw []byte) (digest, []byte) {
-	d, stored := t.s.pieces.encode(raw)
-	t.s.staged.add(d)
-	t.pieces = append(t.pieces, d)
+func (t *tx) add(raw []byte) encodedPiece {
+	p := t.s.pieces.encode(raw)
+	t.s.staged.add(p.digest)
+	t.pieces = append(t.pieces, p.digest)
 	t.bytes += int64(len(raw))
-	return d, stored
+	return p
 }
 
 // end gives back what the change set holds.
 func (t *tx) end(err error) {
 	if t.err == nil {
 		t.s.staged.remove(t.pieces)
+		if len(t.pieces) > 0 && !t.committed {
+			t.s.wantMaintenance() // to collect them
+		}
 		t.buf, t.exists, t.base = nil, nil, nil
 		t.err = err
 	}
@@ -171,12 +172,14 @@ func (t *tx) Commit(ctx context.Context, info store.Info) (store.Version, error)
 	err := t.commit(ctx, info)
 	switch {
 	case err == nil:
+		t.committed = true
 		t.s.metrics.commitSeconds.Observe(time.Since(begin).Seconds())
 		t.s.metrics.changeSets.WithLabelValues(outcomeCommitted).Inc()
 		return t.next, nil
 	case errors.Is(err, store.ErrConflict):
 		t.s.metrics.changeSets.WithLabelValues(outcomeConflict).Inc()
 	case errors.Is(err, store.ErrStorageFull):
+		t.s.wantMaintenance() // to make room
 		t.s.metrics.changeSets.WithLabelValues(outcomeFull).Inc()
 	case errors.Is(err, store.ErrUnknown):
 		t.s.metrics.changeSets.WithLabelValues(outcomeUnknown).Inc()
@@ -190,18 +193,11 @@ func (t *tx) commit(ctx context.Context, info store.Info) error {
 	var then []clientv3.Op
 	if len(t.buf) > 0 {
 		// The last piece rides in the deciding transaction, so that a small change set costs one write.
-		d, stored := t.add(t.buf)
-		then = append(then, clientv3.OpPut(pieceKey(d), string(stored)))
+		then = append(then, t.add(t.buf).put())
 	}
 	rec, err := t.record(info)
 	if err != nil {
 		return err
-	}
-	if len(then) > 0 && len(rec)+len(then[0].ValueBytes()) > pieceSize {
-		if err := t.s.stage(ctx, t.pieces[len(t.pieces)-1], then[0].ValueBytes()); err != nil {
-			return err
-		}
-		then = nil
 	}
 	if err := t.s.room(); err != nil {
 		return err
@@ -223,12 +219,13 @@ func (t *tx) commit(ctx context.Context, info store.Info) error {
 
 // record returns the encoded record of the change set.
 func (t *tx) record(info store.Info) ([]byte, error) {
+	now := t.s.opts.Now().UTC()
 	if info.At.IsZero() {
-		info.At = t.s.opts.Now()
+		info.At = now
 	}
 	info.At = info.At.UTC()
 	r := changeRecord{
-		Version: t.next, Previous: t.base.hash, Nonce: rand.Text(), Info: info,
+		Version: t.next, Previous: t.base.hash, Nonce: rand.Text(), At: now, Info: info,
 		Pieces: t.pieces, Bytes: t.bytes, Credentials: t.credentials,
 	}
 	for _, k := range t.keys {

@@ -121,13 +121,15 @@ func (s *Store) Audit(ctx context.Context, below uint64) iter.Seq2[store.AuditRe
 		}
 		for below > 1 {
 			from := below - min(below-1, recordsPerRead)
-			page, err := s.auditPage(ctx, from, below)
+			page, err := s.recordsBelow(ctx, from, below)
 			if err != nil {
 				yield(store.AuditRecord{}, err)
 				return
 			}
-			for _, r := range page {
-				if !yield(r, nil) {
+			for _, c := range page {
+				if !yield(store.AuditRecord{
+					Version: c.Version, Info: c.Info, Changes: c.Changes, Omitted: c.Omitted, Credentials: c.Credentials,
+				}, nil) {
 					return
 				}
 			}
@@ -139,22 +141,18 @@ func (s *Store) Audit(ctx context.Context, below uint64) iter.Seq2[store.AuditRe
 	}
 }
 
-// auditPage returns the audit records of the change sets from one seq up to, not including, another, newest first.
-func (s *Store) auditPage(ctx context.Context, from, below uint64) ([]store.AuditRecord, error) {
+// recordsBelow returns the records from one seq up to, not including, another, newest first.
+func (s *Store) recordsBelow(ctx context.Context, from, below uint64) ([]changeRecord, error) {
 	resp, err := s.get(ctx, changeKey(from), clientv3.WithRange(changeKey(below)),
 		clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend))
 	if err != nil {
 		return nil, err
 	}
-	page := make([]store.AuditRecord, 0, len(resp.Kvs))
-	for _, kv := range resp.Kvs {
-		var c changeRecord
-		if err := decode(string(kv.Key), kv.Value, &c); err != nil {
+	records := make([]changeRecord, len(resp.Kvs))
+	for i, kv := range resp.Kvs {
+		if err := decode(string(kv.Key), kv.Value, &records[i]); err != nil {
 			return nil, err
 		}
-		page = append(page, store.AuditRecord{
-			Version: c.Version, Info: c.Info, Changes: c.Changes, Omitted: c.Omitted, Credentials: c.Credentials,
-		})
 	}
-	return page, nil
+	return records, nil
 }

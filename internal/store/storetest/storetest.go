@@ -1,23 +1,29 @@
-// Package storetest is the suite that every implementation of the record passes. It imports testing and is used by
-// tests only.
+// Package storetest is the suite that every implementation of the record passes, and what tests with a record need
+// to fill it. It is used by tests only.
 package storetest
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"iter"
-	"reflect"
-	"slices"
 	"testing"
 	"time"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/store"
 )
 
-// Open opens the record in a directory, which may be empty, and closes it when the test ends.
-type Open func(t *testing.T, dir string) store.Store
+// Store is a record that can be closed.
+type Store interface {
+	store.Store
+	Close() error
+}
+
+// Open opens the record in a directory, which is empty or holds what an earlier Open made. It closes the record when
+// the test ends, if that has not been done.
+type Open func(t *testing.T, dir string) Store
 
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
@@ -26,7 +32,24 @@ func Run(t *testing.T, open Open) {
 		run  func(*testing.T, Open)
 	}{
 		{"an empty record is at epoch 1", testEmpty},
-		{"put, get, list, delete", testResources},
+		{"resources are put, listed and deleted", testResources},
+		{"what is put is a copy", testCopy},
+		{"changes of one key are one change", testOneKey},
+		{"credentials are put and removed", testCredentials},
+		{"an aborted change set leaves nothing", testAbort},
+		{"only one of two change sets upon one base commits", testConflict},
+		{"a context that has ended commits nothing", testCommitContext},
+		{"a closed record refuses everything but reading", testClosed},
+		{"what was committed is there after opening again", testReopen},
+		{"a watch yields every change set with its state", testWatch},
+		{"a slow watch misses nothing", testSlowWatch},
+		{"a watch ends with its context and with the record", testWatchEnds},
+		{"the log yields what lies between two versions", testLog},
+		{"the audit yields records from the newest on", testAudit},
+		{"concurrent committers and watchers agree", testConcurrent},
+		{"10,000 resources are one change set", testManyResources},
+		{"a resource may take 13 MB", testLargeResource},
+		{"20,000 credentials and a resource are one change set", testManyCredentials},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -36,82 +59,73 @@ func Run(t *testing.T, open Open) {
 	}
 }
 
-func testEmpty(t *testing.T, open Open) {
-	s := open(t, t.TempDir())
-	if got, want := s.State().Version(), (store.Version{Epoch: 1}); got != want {
-		t.Errorf("version of an empty record = %v, want %v", got, want)
-	}
-	if s.Cluster() == "" {
-		t.Error("an empty record has no cluster")
-	}
-	if s2 := open(t, t.TempDir()); s2.Cluster() == s.Cluster() {
-		t.Errorf("two records have the same cluster %q", s.Cluster())
-	}
-}
+// Fill puts changes into a change set.
+type Fill func(context.Context, store.Tx) error
 
-func testResources(t *testing.T, open Open) {
-	s := open(t, t.TempDir())
-	v := Commit(t, s, func(ctx context.Context, tx store.Tx) error {
-		for _, org := range []string{"acme", "zeta"} {
-			for i := range 5 {
-				if err := tx.Put(ctx, Backend(org, fmt.Sprintf("b%d", i), "127.0.0.1:1")); err != nil {
-					return err
-				}
+// Put returns the Fill that puts objects.
+func Put(objects ...*v1.Object) Fill {
+	return func(ctx context.Context, tx store.Tx) error {
+		for _, o := range objects {
+			if err := tx.Put(ctx, o); err != nil {
+				return err
 			}
 		}
-		return tx.Put(ctx, Product("acme", "b2", "one"))
-	})
-	if want := (store.Version{Epoch: 1, Seq: 1}); v != want {
-		t.Fatalf("version = %v, want %v", v, want)
-	}
-	st := s.State()
-	o, ok := st.Get(v1.Key{Organization: "acme", Kind: v1.KindBackend, Name: "b3"})
-	want := Backend("acme", "b3", "127.0.0.1:1")
-	want.Metadata.Seq = 1
-	if !ok || !reflect.DeepEqual(o, want) {
-		t.Errorf("get b3 = %s, want %s", text(o), text(want))
-	}
-	if got, want := names(st.List(v1.KindBackend, "acme", "b2")), []string{"acme/b3", "acme/b4"}; !slices.Equal(got, want) {
-		t.Errorf("list of acme after b2 = %v, want %v", got, want)
-	}
-	if got, want := names(st.List(v1.KindBackend, "", "acme/b3")), []string{"acme/b4", "zeta/b0", "zeta/b1", "zeta/b2", "zeta/b3", "zeta/b4"}; !slices.Equal(got, want) {
-		t.Errorf("list of all after acme/b3 = %v, want %v", got, want)
-	}
-	Commit(t, s, func(ctx context.Context, tx store.Tx) error {
-		if err := tx.Delete(ctx, v1.Key{Organization: "acme", Kind: v1.KindBackend, Name: "none"}); err == nil {
-			t.Error("delete of an unknown key succeeded")
-		}
-		return tx.Delete(ctx, v1.Key{Organization: "acme", Kind: v1.KindBackend, Name: "b3"})
-	})
-	if _, ok := s.State().Get(v1.Key{Organization: "acme", Kind: v1.KindBackend, Name: "b3"}); ok {
-		t.Error("b3 is there after its deletion")
-	}
-	if _, ok := st.Get(v1.Key{Organization: "acme", Kind: v1.KindBackend, Name: "b3"}); !ok {
-		t.Error("b3 is gone from the state before its deletion")
+		return nil
 	}
 }
 
-// Commit makes one change set upon the state of s and commits it.
-func Commit(t *testing.T, s store.Store, fill func(context.Context, store.Tx) error) store.Version {
+// Delete returns the Fill that deletes the resources with some keys.
+func Delete(keys ...v1.Key) Fill {
+	return func(ctx context.Context, tx store.Tx) error {
+		for _, k := range keys {
+			if err := tx.Delete(ctx, k); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// PutCredentials returns the Fill that puts credentials.
+func PutCredentials(credentials ...snapshot.Credential) Fill {
+	return func(ctx context.Context, tx store.Tx) error {
+		for _, c := range credentials {
+			if err := tx.PutCredential(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// Commit commits a change set upon the state of s.
+func Commit(t *testing.T, s store.Store, fills ...Fill) store.Version {
 	t.Helper()
-	v, err := TryCommit(t.Context(), s, s.State().Version(), fill)
+	v, err := TryCommit(t.Context(), s, s.State().Version(), fills...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-// TryCommit makes one change set upon base and tries to commit it.
-func TryCommit(ctx context.Context, s store.Store, base store.Version, fill func(context.Context, store.Tx) error) (store.Version, error) {
+// TryCommit tries to commit a change set upon base.
+func TryCommit(ctx context.Context, s store.Store, base store.Version, fills ...Fill) (store.Version, error) {
 	tx, err := s.Begin(ctx, base)
 	if err != nil {
 		return store.Version{}, err
 	}
 	defer tx.Abort()
-	if err := fill(ctx, tx); err != nil {
-		return store.Version{}, err
+	for _, fill := range fills {
+		if err := fill(ctx, tx); err != nil {
+			return store.Version{}, err
+		}
 	}
-	return tx.Commit(ctx, store.Info{Principal: "test", Reason: "storetest", At: time.Unix(1_700_000_000, 0)})
+	return tx.Commit(ctx, Info())
+}
+
+// Info returns who commits in tests.
+func Info() store.Info {
+	return store.Info{Principal: "tester", Reason: "test", RequestID: "r1", At: time.Unix(1_700_000_000, 0).UTC()}
 }
 
 // Backend returns a backend with one endpoint.
@@ -130,13 +144,24 @@ func Product(organization, name string, apis ...string) *v1.Object {
 	}
 }
 
-// names returns the organizations and names of objects.
-func names(objects iter.Seq[*v1.Object]) []string {
-	var out []string
-	for o := range objects {
-		out = append(out, o.Metadata.Organization+"/"+o.Metadata.Name)
+// Credential returns the i-th credential of a subscription. Its application and product are named after it.
+func Credential(organization, subscription string, i int) snapshot.Credential {
+	return snapshot.Credential{
+		Hash:         sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", organization, subscription, i)),
+		ID:           fmt.Sprintf("key-%07d", i),
+		Organization: organization, Subscription: subscription,
+		Application: subscription + "-app", Product: subscription + "-product",
+		Slot: snapshot.SlotImported, CreatedAt: 1_700_000_000 + int64(i),
 	}
-	return out
+}
+
+// addressOf returns the address of the backend with that name, "" if there is none.
+func addressOf(s store.State, organization, name string) string {
+	o, ok := s.Get(v1.Key{Organization: organization, Kind: v1.KindBackend, Name: name})
+	if !ok {
+		return ""
+	}
+	return o.Spec.(*v1.BackendSpec).Endpoints[0].Address
 }
 
 // text returns the JSON of v, for messages.
