@@ -145,8 +145,12 @@ func (p *Parser) requestLine(buf []byte) error {
 	if i == p.at || i-p.at > maxMethod {
 		return errMethod
 	}
-	if buf[i] != ' ' { // in bounds: there is a line end
+	switch buf[i] { // in bounds: there is a line end
+	case ' ':
+	case '\r', '\n':
 		return errRequestLine
+	default:
+		return errMethod
 	}
 	i++
 	from := i

@@ -84,14 +84,15 @@ func (c *conn) canReuse() bool {
 
 // endBody deals with the rest of the request's body once the exchange is over.
 func (c *conn) endBody() {
-	if !c.hasBody || c.bodyDone.Load() {
-		return
-	}
-	if c.keep {
+	switch {
+	case c.faulty:
+		c.linger()
+	case !c.hasBody || c.bodyDone.Load():
+	case c.keep:
 		c.keep = c.drain(drainBelow)
-		return
+	default:
+		c.linger()
 	}
-	c.linger()
 }
 
 // drain reads and drops up to most bytes of the body, and tells whether that was all of it.

@@ -62,6 +62,7 @@ type work struct {
 	expect   bool // the client waits for 100 before it sends the body
 	trailers bool // the client takes trailers
 	hasBody  bool
+	faulty   bool // the head was refused; more of the like may be on its way
 	clientIP []byte
 }
 
@@ -87,7 +88,6 @@ func newConn(s *Server, info Conn) *conn {
 	seed(&c.ids)
 	s.Sweeper.Add(&c.tcp, info.Net)
 	c.tcp.Owner = c
-	s.metrics.accepted.Inc()
 	return c
 }
 
@@ -217,6 +217,17 @@ func (c *conn) exchange() {
 	c.x.Duration = time.Since(c.x.Start)
 	c.srv.Handler.Done(&c.x)
 	c.endBody()
+}
+
+// refuse answers without having read anything.
+func (c *conn) refuse(code exchange.Code) {
+	c.stream, c.plain, c.work = &c.tcp, true, c.srv.work()
+	c.filled = 0
+	c.x.Reset()
+	c.x.Start = time.Now()
+	c.begin(0, &h1.Fault{Code: code})
+	c.exchange()
+	c.linger()
 }
 
 // next moves what has been read of the next request to where requests begin.

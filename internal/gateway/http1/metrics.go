@@ -7,20 +7,16 @@ import (
 )
 
 type metrics struct {
-	conns    prometheus.Gauge
-	accepted prometheus.Counter
-	parked   prometheus.Gauge
-	faults   [256]prometheus.Counter // by exchange.Code: requests that were refused before they had a route
-	panics   prometheus.Counter
+	conns  prometheus.Gauge
+	parked prometheus.Gauge
+	faults [256]prometheus.Counter // by exchange.Code: requests that were refused before they had a route
+	panics prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		conns: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hansa_http1_connections", Help: "Open connections of clients that speak HTTP/1.",
-		}),
-		accepted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "hansa_http1_accepted_connections_total", Help: "Connections of clients that were taken.",
 		}),
 		parked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "hansa_http1_parked_connections", Help: "Idle connections that have given back their buffers.",
@@ -33,12 +29,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "hansa_http1_malformed_requests_total", Help: "Requests that were refused while they were read, by the code of the refusal.",
 	}, []string{"code"})
 	for _, code := range exchange.Codes() {
-		if code <= exchange.NotImplemented {
+		if code <= exchange.NotImplemented || code == exchange.Overloaded {
 			m.faults[code] = faults.WithLabelValues(code.String())
 		}
 	}
 	if r != nil {
-		r.MustRegister(m.conns, m.accepted, m.parked, m.panics, faults)
+		r.MustRegister(m.conns, m.parked, m.panics, faults)
 	}
 	return m
 }

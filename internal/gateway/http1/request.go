@@ -33,6 +33,7 @@ func (c *conn) begin(n int, err error) {
 	c.x.Protocol = exchange.HTTP11
 	c.x.ClientIP = c.client
 	c.wrote, c.head, c.expect, c.trailers, c.hasBody = false, false, false, false, false
+	c.faulty = false
 	c.minor = 1
 	c.stopBody.Store(false)
 	if err == nil {
@@ -41,7 +42,7 @@ func (c *conn) begin(n int, err error) {
 	if err == nil {
 		return
 	}
-	c.keep = false
+	c.keep, c.faulty = false, true
 	c.x.Body = nil
 	c.body.Reset(c.stream, c.srv.Bodies, h1.NoBody, 0, c.buf, c.filled, c.filled)
 	var fault *h1.Fault
@@ -173,6 +174,12 @@ func (c *conn) path(target []byte) error {
 // hopByHop reads and removes the fields that speak of the connection.
 func (c *conn) hopByHop(body bool) error {
 	x, req := &c.x, &c.x.Req
+	if te := req.Known(exchange.IDTE); te != nil {
+		h1.Elements(te, func(e []byte) bool {
+			c.trailers = c.trailers || exchange.EqualFold(e, "trailers")
+			return true
+		})
+	}
 	var opts connOptions
 	for value := range req.Values(exchange.IDConnection.Name()) {
 		if err := opts.read(value, req); err != nil {
@@ -180,12 +187,6 @@ func (c *conn) hopByHop(body bool) error {
 		}
 	}
 	c.keep = !opts.close && (c.keep || opts.keepAlive)
-	if te := req.Known(exchange.IDTE); te != nil {
-		h1.Elements(te, func(e []byte) bool {
-			c.trailers = c.trailers || exchange.EqualFold(e, "trailers")
-			return true
-		})
-	}
 	if proto := req.Known(exchange.IDUpgrade); opts.upgrade && proto != nil && !exchange.EqualFold(proto, "h2c") {
 		return errUpgrade
 	}

@@ -140,6 +140,18 @@ func (s *Server) Serve(info Conn) {
 	c.serve()
 }
 
+// Refuse answers 503 overloaded, whatever the client asks, and closes the connection. Of a connection that needs Upgrade
+// first it only does the latter.
+func (s *Server) Refuse(info Conn) {
+	c := newConn(s, info)
+	defer c.close()
+	if info.Upgrade != nil || !s.add(c) {
+		return
+	}
+	defer s.remove(c)
+	c.refuse(exchange.Overloaded)
+}
+
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -107,7 +107,7 @@ const (
 func (b *Backend) tryEndpoint(c *call, s *settings, e *endpoint, fresh bool) (*h1.Fault, again) {
 	o := &b.registry.opts
 	c.x.Endpoint = e.address
-	conn, err := e.take(s, o.Sweeper.Now(), fresh)
+	conn, err := e.take(s, o.Sweeper.Now(), fresh, !c.mayRepeat(true))
 	if err != nil {
 		return errAllBusy, anotherEndpoint
 	}

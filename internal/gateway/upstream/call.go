@@ -364,7 +364,7 @@ func (c *call) Next() (exchange.Chunk, error) {
 		c.abandon()
 		return exchange.Chunk{}, f
 	}
-	if chunk.End {
+	if chunk.End && c.conn != nil {
 		c.finish()
 	}
 	return chunk, nil

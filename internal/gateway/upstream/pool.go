@@ -64,8 +64,9 @@ func (e *endpoint) count(code exchange.Code) {
 	}
 }
 
-// take returns an idle connection, or nil after having made room for a new one, or errBusy. fresh asks for a new one.
-func (e *endpoint) take(s *settings, now time.Duration, fresh bool) (*conn, error) {
+// take returns an idle connection, or nil after having made room for a new one, or errBusy. fresh asks for a new one, once
+// for one that is looked at in any case, since the request cannot be repeated.
+func (e *endpoint) take(s *settings, now time.Duration, fresh, once bool) (*conn, error) {
 	for {
 		e.mu.Lock()
 		n := len(e.idle)
@@ -83,7 +84,7 @@ func (e *endpoint) take(s *settings, now time.Duration, fresh bool) (*conn, erro
 		e.idle = e.idle[:n-1]
 		e.mu.Unlock()
 		idle := now - c.since
-		if !fresh && (idle < peekAfter || idle < s.idleTimeout && c.tcp.Quiet()) {
+		if !fresh && (idle < peekAfter && !once || idle < s.idleTimeout && c.tcp.Quiet()) {
 			c.reused = true
 			return c, nil
 		}

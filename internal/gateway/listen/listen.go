@@ -1,0 +1,195 @@
+// Package listen accepts connections for the engines of the gateway, within a limit, and makes TLS of those that ask
+// for it.
+//
+// A [Listener] is bound when it is made, so that port 0 is a number before anything runs. Running out of file descriptors
+// slows accepting down, it never ends it. Package gateway uses it and hands the connections to an engine.
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options configure a Listener.
+type Options struct {
+	// Name tells the listener from others in logs and metrics: http, https.
+	Name string
+	// Address is where to listen, host:port. Port 0 takes a free one.
+	Address string
+	// MaxConns bounds the connections that are open at once. Default: 65536.
+	MaxConns int
+	// Serve serves one connection until it ends, and closes it.
+	Serve func(net.Conn)
+	// Refuse, if not nil, tells the client of one connection that there are too many, and closes it. It is called for a
+	// few at a time; further ones are just closed.
+	Refuse func(net.Conn)
+	// Log receives what happens to the listener. Default: nothing is logged.
+	Log *slog.Logger
+	// Registerer receives the metrics. Default: none are kept.
+	Registerer prometheus.Registerer
+}
+
+const (
+	defaultMaxConns = 1 << 16
+	// maxRefusing is how many connections are refused with an answer at the same time.
+	maxRefusing = 64
+)
+
+// Listener accepts connections. Make it with New and run it with Run.
+type Listener struct {
+	opts     Options
+	listener net.Listener
+	open     atomic.Int64
+	refusing atomic.Int64
+	metrics  *metrics
+	serving  sync.WaitGroup
+}
+
+// New binds a listener.
+func New(ctx context.Context, o Options) (*Listener, error) {
+	if o.Serve == nil || o.Name == "" {
+		return nil, errors.New("listen: Options need a Name and Serve")
+	}
+	if o.MaxConns <= 0 {
+		o.MaxConns = defaultMaxConns
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Log = o.Log.With(slog.String("listener", o.Name))
+	m, err := newMetrics(o.Registerer, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s on %q: %w", o.Name, o.Address, err)
+	}
+	return &Listener{opts: o, listener: l, metrics: m}, nil
+}
+
+// Addr returns the address that the listener is bound to.
+func (l *Listener) Addr() net.Addr { return l.listener.Addr() }
+
+// Close stops listening without having run. Run closes by itself.
+func (l *Listener) Close() error { return l.listener.Close() }
+
+// Run accepts connections until ctx ends, and returns when the last of them has ended. Who wants that to be soon drains
+// the engine.
+func (l *Listener) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.listener.Close() })
+	defer stop()
+	err := l.accept(ctx)
+	l.serving.Wait()
+	return err
+}
+
+// The pauses after a failure to accept: the first, and the longest.
+const (
+	firstPause = 5 * time.Millisecond
+	longPause  = time.Second
+)
+
+func (l *Listener) accept(ctx context.Context) error {
+	pause := firstPause
+	for {
+		c, err := l.listener.Accept()
+		if err == nil {
+			pause = firstPause
+			l.take(c)
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("accept connections for %s: %w", l.opts.Name, err)
+		}
+		// Out of file descriptors or memory, or the client has gone already: it passes.
+		l.metrics.failed.Inc()
+		if pause > firstPause {
+			l.opts.Log.Warn("cannot accept connections", slog.Any("err", err), slog.Duration("pause", pause))
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+		pause = min(2*pause, longPause)
+	}
+}
+
+// take has c served, or refused if there are too many.
+func (l *Listener) take(c net.Conn) {
+	if l.open.Add(1) <= int64(l.opts.MaxConns) {
+		l.metrics.accepted.Inc()
+		l.serving.Go(func() {
+			defer l.open.Add(-1)
+			l.opts.Serve(c)
+		})
+		return
+	}
+	l.open.Add(-1)
+	l.metrics.refused.Inc()
+	if l.opts.Refuse == nil || l.refusing.Add(1) > maxRefusing {
+		if l.opts.Refuse != nil {
+			l.refusing.Add(-1)
+		}
+		_ = c.Close()
+		return
+	}
+	l.serving.Go(func() {
+		defer l.refusing.Add(-1)
+		l.opts.Refuse(c)
+	})
+}
+
+type metrics struct{ accepted, refused, failed prometheus.Counter }
+
+func newMetrics(r prometheus.Registerer, name string) (*metrics, error) {
+	conns := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hansa_listener_connections_total",
+		Help: "Connections that came in, by what became of them: accepted, or refused since there were too many.",
+	}, []string{"listener", "result"})
+	failed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hansa_listener_accept_errors_total",
+		Help: "Failures to accept a connection, mostly for want of file descriptors.",
+	}, []string{"listener"})
+	if r != nil {
+		var err error
+		if conns, err = registered(r, conns); err != nil {
+			return nil, err
+		}
+		if failed, err = registered(r, failed); err != nil {
+			return nil, err
+		}
+	}
+	return &metrics{
+		accepted: conns.WithLabelValues(name, "accepted"),
+		refused:  conns.WithLabelValues(name, "refused"),
+		failed:   failed.WithLabelValues(name),
+	}, nil
+}
+
+// registered registers v, or returns what another listener has registered.
+func registered(r prometheus.Registerer, v *prometheus.CounterVec) (*prometheus.CounterVec, error) {
+	err := r.Register(v)
+	if err == nil {
+		return v, nil
+	}
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if v, ok := already.ExistingCollector.(*prometheus.CounterVec); ok {
+			return v, nil
+		}
+	}
+	return nil, fmt.Errorf("register the metrics of listeners: %w", err)
+}
