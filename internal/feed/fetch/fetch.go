@@ -13,6 +13,7 @@ import (
 
 	linkv1 "hansa.dev/hansa/api/link/v1"
 	"hansa.dev/hansa/internal/feed/wire"
+	"hansa.dev/hansa/internal/link"
 	"hansa.dev/hansa/internal/localstore"
 	"hansa.dev/hansa/internal/snapshot"
 )
@@ -227,4 +228,9 @@ type ViewStatus struct {
 // Status returns the state of both views.
 func (f *Fetcher) Status() Status {
 	return Status{Configuration: f.config.snapshotStatus(), Credentials: f.credentials.snapshotStatus()}
+}
+
+// LinkConnections returns the connections of a link.
+func LinkConnections(l *link.Link) Connections {
+	return Connections{Control: l.Conn(link.Control), Events: l.Conn(link.Events), Bulk: l.Conn(link.Bulk)}
 }
