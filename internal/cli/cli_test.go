@@ -465,4 +465,3 @@ func TestReference(t *testing.T) {
 		t.Errorf("docs/reference/cli.md is not current, run go test ./internal/cli -run TestReference -update (-want +got):\n%s", diff)
 	}
 }
-

@@ -267,10 +267,9 @@ func (b *movingBody) Read(p []byte) (int, error) {
 	}
 	_ = b.control.SetReadDeadline(deadline) // not every ResponseWriter has deadlines
 	n, err := b.r.Read(p)
-	if errors.Is(err, io.EOF) {
-		// From here on the connection is only watched for the client's leaving, which has no deadline.
-		_ = b.control.SetReadDeadline(time.Time{})
-	}
+	// Between two reads the handler may take its time; then nobody is waited for but the client's leaving, which has
+	// no deadline.
+	_ = b.control.SetReadDeadline(time.Time{})
 	return n, err
 }
 
