@@ -81,8 +81,8 @@ func (d *Dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
 	// The context ends the exchange by closing the connection's time.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	tunnel, err := connect(conn, proxy, address)
-	if !stop() && err == nil {
-		err = context.Cause(ctx)
+	if !stop() {
+		err = context.Cause(ctx) // whatever it did to the exchange
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to %s through proxy %s: %w", address, host, err), conn.Close())

@@ -169,8 +169,9 @@ type EnrolOptions struct {
 }
 
 // Enrol makes the member a node of the token's cluster. It tries all addresses again and again, with growing pauses,
-// until one answers or the context ends. Its end is ErrTokenInvalid, ErrTokenUsed, ErrNameTaken, an answer that the
-// name is bad, or nil; or the context's error, joined with what was last in the way.
+// until one answers or the context ends. Its end is nil; ErrTokenInvalid, ErrTokenUsed, ErrNameTaken or an answer that
+// the name is bad; keys.ErrForeignRoot if all addresses belong to other clusters; or the context's error with what was
+// last in the way.
 func Enrol(ctx context.Context, o EnrolOptions) error {
 	o.Addresses = append(append([]string(nil), o.Addresses...), o.Token.Addresses...)
 	if len(o.Addresses) == 0 {
@@ -183,19 +184,27 @@ func Enrol(ctx context.Context, o EnrolOptions) error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	var last error
 	for pause := o.Timeouts.BackoffMin; ; pause = min(pause*8/5, o.Timeouts.BackoffMax) {
-		var err error
+		foreign := 0
 		for _, address := range o.Addresses {
-			if err = o.join(ctx, address); err == nil {
+			err := o.join(ctx, address)
+			if err == nil {
 				return nil
 			}
-			if permanent(err) {
+			if ctx.Err() == nil || last == nil {
+				last = err // that the context ended in the midst of an attempt tells nothing
+			}
+			if errors.Is(err, keys.ErrForeignRoot) {
+				foreign++
+			}
+			if permanent(err) || foreign == len(o.Addresses) {
 				return fmt.Errorf("enrol with %s at %s: %w", o.Token, address, err)
 			}
 			o.Logger.WarnContext(ctx, "control node does not let the gateway join yet", "address", address, "err", err)
 		}
 		if !sleep(ctx, pause*4/5+rand.N(pause*2/5+1)) {
-			return fmt.Errorf("enrol with %s: %w; last: %w", o.Token, context.Cause(ctx), err)
+			return fmt.Errorf("enrol with %s: %w; last: %w", o.Token, context.Cause(ctx), last)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	linkv1 "hansa.dev/hansa/api/link/v1"
@@ -36,32 +37,40 @@ func NewKeeper(l *Link, m *identity.Member, log *slog.Logger) *Keeper {
 
 // Run works until the context ends, and returns its cause.
 func (k *Keeper) Run(ctx context.Context) error {
+	// A renewal may wait for a link that only a newer trust document brings up.
+	var wg sync.WaitGroup
+	wg.Go(func() { k.keepTrust(ctx) })
+	defer wg.Wait()
 	retry := keeperRetryMin
 	for {
 		pause, err := k.step(ctx)
 		if err != nil {
-			k.log.WarnContext(ctx, "certificate or trust document is not renewed yet", "err", err)
+			k.log.WarnContext(ctx, "certificate is not renewed yet", "err", err)
 			pause = min(pause, retry*3/4+rand.N(retry/2))
 			retry = min(2*retry, keeperRetryMax)
 		} else {
 			retry = keeperRetryMin
 		}
-		timer := time.NewTimer(pause)
+		if !sleep(ctx, pause) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (k *Keeper) keepTrust(ctx context.Context) {
+	for {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
+			return
 		case <-k.link.untrusted:
-			if err := k.refreshTrust(ctx); err != nil {
-				k.log.WarnContext(ctx, "trust document is not renewed yet", "err", err)
-				if !sleep(ctx, rand.N(keeperRetryMin)) { // the link's attempts go on and ask again
-					timer.Stop()
-					return context.Cause(ctx)
-				}
-			}
-		case <-timer.C:
 		}
-		timer.Stop()
+		if err := k.refreshTrust(ctx); err != nil {
+			k.log.WarnContext(ctx, "trust document is not renewed yet", "err", err)
+		}
+		// The link goes on trying, and asks again if need be; it is not to be asked for more than that.
+		if !sleep(ctx, keeperRetryMin/2+rand.N(keeperRetryMin)) {
+			return
+		}
 	}
 }
 

@@ -142,6 +142,7 @@ type Link struct {
 	classes   [numClasses]*connection
 	untrusted chan struct{} // has a token after a server showed a certificate of an unknown authority
 	stop      context.CancelFunc
+	close     func() error
 	wg        sync.WaitGroup
 	board     *board
 }
@@ -167,6 +168,7 @@ func Dial(o Options) (*Link, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Link{o: o, untrusted: make(chan struct{}, 1), stop: cancel, board: newBoard(m)}
+	l.close = sync.OnceValue(l.takeDown)
 	for class := range numClasses {
 		c := &connection{class: class}
 		if c.cc, err = l.newConn(c); err != nil {
@@ -180,7 +182,9 @@ func Dial(o Options) (*Link, error) {
 }
 
 // Close takes the link down and waits until it is. Calls under way fail.
-func (l *Link) Close() error {
+func (l *Link) Close() error { return l.close() }
+
+func (l *Link) takeDown() error {
 	l.stop()
 	var errs []error
 	for _, c := range l.classes {

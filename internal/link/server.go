@@ -46,7 +46,9 @@ type ServerOptions struct {
 	Revoked func(identity.Peer) bool
 	// Enrolment, if set, lets new gateways join.
 	Enrolment *Enrolment
-	// Timeouts: Handshake, Keepalive and KeepaliveTimeout count. The keepalive of clients may be as often as 5 s.
+	// Timeouts: Handshake, Keepalive and KeepaliveTimeout count. A handshake may take twice its time here, because a
+	// proxy near the server connects long before the client's first byte is there. The keepalive of clients may be as
+	// often as 5 s.
 	Timeouts Timeouts
 	// MaxMessage is the largest message that is accepted, in bytes. 0: DefaultMaxMessage.
 	MaxMessage int
@@ -139,8 +141,8 @@ func NewServer(o ServerOptions) (*Server, error) {
 		s.allowed[method] = access
 	}
 	s.grpc = grpc.NewServer(
-		grpc.Creds(&serverCredentials{identity: o.Identity, timeout: o.Timeouts.Handshake, now: o.Now, admit: s.admit, refused: s.refused}),
-		grpc.ConnectionTimeout(2*o.Timeouts.Handshake),
+		grpc.Creds(&serverCredentials{identity: o.Identity, timeout: 2 * o.Timeouts.Handshake, now: o.Now, admit: s.admit, refused: s.refused}),
+		grpc.ConnectionTimeout(3*o.Timeouts.Handshake),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.Timeouts.Keepalive, Timeout: o.Timeouts.KeepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxConcurrentStreams(maxStreams),

@@ -1,0 +1,40 @@
+package link_test
+
+import (
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hansa.dev/hansa/internal/link"
+	"hansa.dev/hansa/internal/link/linktest"
+)
+
+// TestSuiteInMemory runs the suite with the default times and a delay of 30 s each way.
+func TestSuiteInMemory(t *testing.T) {
+	t.Parallel()
+	for _, b := range linktest.Behaviours() {
+		t.Run(b.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { b.Run(t, linktest.Memory(t)) })
+		})
+	}
+}
+
+// TestSuiteLoopback runs the suite over real connections. HANSA_SLOW=1 makes the delay 30 s each way there too.
+func TestSuiteLoopback(t *testing.T) {
+	t.Parallel()
+	slow := os.Getenv("HANSA_SLOW") == "1"
+	delay, timeouts := 40*time.Millisecond, link.Timeouts{Keepalive: 10 * time.Second, KeepaliveTimeout: 2 * time.Second}
+	if slow {
+		delay, timeouts = 30*time.Second, link.Timeouts{}
+	}
+	for _, b := range linktest.Behaviours() {
+		t.Run(b.Name, func(t *testing.T) {
+			t.Parallel()
+			if b.Slow && !slow {
+				t.Skip("takes as long as the keepalive; HANSA_SLOW=1 runs it")
+			}
+			b.Run(t, linktest.Loopback(t, delay, timeouts))
+		})
+	}
+}
