@@ -1,0 +1,252 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hansa.dev/hansa/internal/gateway"
+	"hansa.dev/hansa/internal/identity"
+	"hansa.dev/hansa/internal/keys"
+	"hansa.dev/hansa/internal/localstore"
+	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/x/secret"
+)
+
+// GatewayOptions configure a gateway.
+type GatewayOptions struct {
+	// Data is the data folder; it is made if it does not exist. Required.
+	Data string
+	// Adopt accepts a data folder that was copied or moved; the original must be gone for good.
+	Adopt bool
+	// Keys gives the key that seals the data folder. Default: the file <Data>.key, made at the first start.
+	Keys keys.Provider
+	// Name is the name that the gateway asks for when it joins. Default: the host's name.
+	Name string
+	// HTTPAddr and AdminAddr are the listeners. Defaults: ":8080" and "127.0.0.1:8085".
+	HTTPAddr, AdminAddr string
+	// Control are the link addresses (host:port) of control nodes. May be empty.
+	Control []string
+	// JoinToken is what the gateway joins with, as long as it has not.
+	JoinToken secret.Bytes
+	// Bundle is a bundle to start from, Passphrase what it is sealed with.
+	Bundle     string
+	Passphrase secret.Bytes
+	// AccessLog is a file, or "-" for standard output. Default: "-".
+	AccessLog string
+	// DrainDelay is how long the health checks say "draining" before the gateway stops taking connections. Default: 0.
+	DrainDelay time.Duration
+	// ReadyFile, if set, is written when the listeners are bound.
+	ReadyFile string
+	// Version is the version of the binary.
+	Version string
+	// Log is required.
+	Log *slog.Logger
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+}
+
+// drainLimit is how long requests under way may take when the gateway stops.
+const drainLimit = 30 * time.Second
+
+// Gateway is a gateway.
+type Gateway struct {
+	opts GatewayOptions
+	*process
+
+	registry *prometheus.Registry
+	folder   *identity.Folder
+	disk     *localstore.Store
+	traffic  *gateway.Gateway
+	members  *membership
+	ready    Ready
+
+	configured chan struct{} // closed by the first configuration
+}
+
+// StartGateway starts a gateway and returns when its listeners are bound, which is before it has a configuration if the
+// disk has none. The caller must call Stop, also after Wait. An error leaves nothing running.
+func StartGateway(ctx context.Context, opts GatewayOptions) (*Gateway, error) {
+	if opts.Data == "" {
+		return nil, errors.New("the gateway needs a data folder")
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Keys == nil {
+		opts.Keys = keys.FileProvider{Path: absolute(opts.Data) + ".key", Outside: opts.Data, Generate: true}
+	}
+	if opts.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("name of the gateway: %w", err)
+		}
+		opts.Name = nodeName(host)
+	}
+	opts.HTTPAddr, opts.AdminAddr = orDefault(opts.HTTPAddr, ":8080"), orDefault(opts.AdminAddr, "127.0.0.1:8085")
+	opts.AccessLog = orDefault(opts.AccessLog, "-")
+	g := &Gateway{opts: opts, process: newProcess(opts.Log), configured: make(chan struct{})}
+	if err := g.start(ctx); err != nil {
+		return nil, errors.Join(err, g.stop(context.WithoutCancel(ctx)))
+	}
+	return g, nil
+}
+
+// start brings the parts up. The listeners come last but for the link: with a configuration on the disk the first
+// connection is served, and not refused.
+func (g *Gateway) start(ctx context.Context) error {
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"data folder", g.openData},
+		{"data plane", g.makeTraffic},
+		{"configuration", g.openMembership},
+		{"listeners", g.startTraffic},
+		{"ready file", g.announce},
+	} {
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("start %s: %w", step.name, err)
+		}
+		g.log.DebugContext(ctx, "started", "step", step.name, "took", time.Since(began))
+	}
+	g.run("membership", g.members.run)
+	return nil
+}
+
+func (g *Gateway) openData(ctx context.Context) (err error) {
+	if g.registry, err = telemetry.NewRegistry(g.opts.Version, "gateway"); err != nil {
+		return err
+	}
+	g.folder, err = identity.OpenFolder(identity.FolderOptions{Dir: g.opts.Data, Adopt: g.opts.Adopt})
+	if err != nil {
+		return err
+	}
+	g.onStop("data folder", time.Second, func(context.Context) error { return g.folder.Close() })
+	sealer, err := keys.OpenSealer(ctx, g.opts.Keys)
+	if err != nil {
+		return err
+	}
+	if g.disk, err = localstore.Open(g.folder.Path("state"), sealer, g.log); err != nil {
+		return err
+	}
+	g.onStop("disk", 5*time.Second, func(context.Context) error { return g.disk.Close() })
+	member, err := identity.OpenMember(g.folder, sealer)
+	if err != nil {
+		return err
+	}
+	g.members = &membership{opts: &g.opts, log: g.log, register: g.registry, disk: g.disk, member: member}
+	return nil
+}
+
+// makeTraffic makes the data plane, which takes configurations from now on and requests after startTraffic.
+func (g *Gateway) makeTraffic(context.Context) (err error) {
+	g.traffic, err = gateway.New(gateway.Options{
+		HTTPAddr: g.opts.HTTPAddr, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
+		Version: g.opts.Version, Log: g.log, Metrics: g.registry,
+		Checks: []gateway.Check{
+			{Name: "link", Optional: true, Run: g.members.linkFault},
+			{Name: "disk", Optional: true, Run: g.members.diskFault},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	g.onStop("data plane", drainLimit, g.traffic.Stop)
+	g.members.sink = &firstApply{Gateway: g.traffic, done: g.configured}
+	return nil
+}
+
+func (g *Gateway) openMembership(ctx context.Context) error { return g.members.open(ctx) }
+
+func (g *Gateway) startTraffic(ctx context.Context) error {
+	if err := g.traffic.Start(ctx); err != nil {
+		return err
+	}
+	g.ready.Addresses = g.traffic.Addresses()
+	return nil
+}
+
+// firstApply is the data plane as a sink that tells of its first configuration.
+type firstApply struct {
+	*gateway.Gateway
+	once sync.Once
+	done chan struct{} // closed by the first configuration
+}
+
+// Apply implements fetch.Sink.
+func (f *firstApply) Apply(ctx context.Context, c snapshot.Checkpoint, set *snapshot.Set, changed []string) error {
+	err := f.Gateway.Apply(ctx, c, set, changed)
+	if err == nil {
+		f.once.Do(func() { close(f.done) })
+	}
+	return err
+}
+
+// AwaitConfiguration blocks until the gateway has a configuration, ctx ends or a part of the gateway fails.
+func (g *Gateway) AwaitConfiguration(ctx context.Context) error {
+	select {
+	case <-g.configured:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a configuration: %w", errors.Join(ctx.Err(), g.members.linkFault()))
+	}
+}
+
+// ReopenLog opens the access log anew, after its file was moved away.
+func (g *Gateway) ReopenLog() error { return g.traffic.ReopenLog() }
+
+func (g *Gateway) announce(ctx context.Context) error {
+	g.ready.PID = os.Getpid()
+	if g.opts.ReadyFile != "" {
+		if err := writeReady(g.opts.ReadyFile, g.ready); err != nil {
+			return err
+		}
+		g.onStop("ready file", time.Second, func(context.Context) error { return os.Remove(g.opts.ReadyFile) })
+	}
+	g.log.InfoContext(ctx, "gateway listens", "http", g.ready.Addresses["http"], "admin", g.ready.Addresses["admin"])
+	return nil
+}
+
+// Ready returns what a script needs to use the gateway.
+func (g *Gateway) Ready() Ready { return g.ready }
+
+// Wait blocks until ctx ends (nil) or a part of the gateway fails.
+func (g *Gateway) Wait(ctx context.Context) error { return g.wait(ctx) }
+
+// Stop drains and ends the gateway within ctx.
+func (g *Gateway) Stop(ctx context.Context) error { return g.stop(ctx) }
+
+// nodeName makes a name for a node of a host name: lower case, up to the first dot, what is not allowed left out.
+func nodeName(host string) string {
+	name := []byte{}
+	for _, c := range []byte(host) {
+		switch {
+		case c == '.':
+			return nonEmptyName(name)
+		case c >= 'A' && c <= 'Z':
+			name = append(name, c+'a'-'A')
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-' && len(name) > 0:
+			name = append(name, c)
+		}
+	}
+	return nonEmptyName(name)
+}
+
+func nonEmptyName(name []byte) string {
+	for len(name) > 0 && name[len(name)-1] == '-' {
+		name = name[:len(name)-1]
+	}
+	if len(name) == 0 {
+		return "gateway"
+	}
+	return string(name[:min(len(name), 63)])
+}
