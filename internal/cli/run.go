@@ -1,0 +1,313 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"hansa.dev/hansa/internal/app"
+	"hansa.dev/hansa/internal/bundle"
+	"hansa.dev/hansa/internal/identity"
+	"hansa.dev/hansa/internal/keys"
+	"hansa.dev/hansa/internal/store/etcd"
+	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/x/durable"
+	"hansa.dev/hansa/internal/x/secret"
+)
+
+const (
+	// stopTime bounds the whole of stopping a node.
+	stopTime = 60 * time.Second
+	// maxSecretFile bounds files with a token, a passphrase or settings.
+	maxSecretFile = 64 << 10
+)
+
+// node holds the flags that all processes share.
+type node struct {
+	data, readyFile, logLevel, config string
+	logJSON                           bool
+}
+
+func (n *node) flags(c *cobra.Command, data string) {
+	f := c.Flags()
+	f.StringVar(&n.data, "data", data, "data folder; made at the first start")
+	f.StringVar(&n.readyFile, "ready-file", "", "file to write when the process is ready: JSON with pid, addresses, caFile, tokenFile")
+	f.StringVar(&n.logLevel, "log-level", "info", "least level of the log: debug, info, warn or error")
+	f.BoolVar(&n.logJSON, "log-json", false, "log as JSON")
+	f.StringVar(&n.config, "config", "", "YAML file with values for the flags of this command, by their names; the command line wins")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	_ = c.MarkFlagDirname("data")
+	if data == "" {
+		c.Long += "\n\nThe data folder is needed: name it with --data."
+	}
+}
+
+// running is a process that was started.
+type running interface {
+	Wait(context.Context) error
+	Stop(context.Context) error
+}
+
+// serve starts a process, runs it until a signal or a failure ends it, and stops it. A second signal ends it at once.
+func (s *session) serve(ctx context.Context, c *cobra.Command, n *node, start func(context.Context, *slog.Logger) (running, error)) error {
+	if err := n.readConfig(c.Flags()); err != nil {
+		return withExit(ExitConfig, err)
+	}
+	if n.data == "" {
+		return withExit(ExitUsage, errors.New("the data folder is not named: --data"))
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(n.logLevel)); err != nil {
+		return withExit(ExitUsage, fmt.Errorf(`--log-level must be "debug", "info", "warn" or "error", not %q`, n.logLevel))
+	}
+	log := telemetry.NewLogger(s.err, level, n.logJSON)
+	ctx, restore := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer restore()
+	p, err := start(ctx, log)
+	if err != nil {
+		return nodeError(err)
+	}
+	if r, ok := p.(interface{ ReopenLog() error }); ok {
+		defer s.reopenOnHangup(log, r.ReopenLog)()
+	}
+	err = p.Wait(ctx)
+	restore() // from here on a signal has its usual effect
+	log.Info("stopping")
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	return nodeError(errors.Join(err, p.Stop(stopCtx)))
+}
+
+// reopenOnHangup calls reopen at every SIGHUP until the returned function is called.
+func (s *session) reopenOnHangup(log *slog.Logger, reopen func() error) func() {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-hangup:
+				if err := reopen(); err != nil {
+					log.Error("cannot reopen the access log", "err", err)
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(done)
+		<-ended
+	}
+}
+
+// nodeError gives the failure of a node its exit code.
+func nodeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, sentinel := range []error{
+		identity.ErrClone, identity.ErrNoRoot, identity.ErrBadToken, durable.ErrLocked, etcd.ErrLocked, keys.ErrUnseal, keys.ErrForeignRoot,
+		bundle.ErrNotBundle, bundle.ErrNeedsPassphrase, app.ErrForeign,
+	} {
+		if errors.Is(err, sentinel) {
+			return withExit(ExitConfig, err)
+		}
+	}
+	if errors.Is(err, etcd.ErrCorrupt) || durable.IsFull(err) {
+		return withExit(ExitStorage, err)
+	}
+	return err
+}
+
+// readConfig sets the flags that the command line does not from the file that --config names.
+func (n *node) readConfig(flags *pflag.FlagSet) error {
+	if n.config == "" {
+		return nil
+	}
+	b, err := readSmall(n.config)
+	if err != nil {
+		return err
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal(b, &values); err != nil {
+		return fmt.Errorf("%s: %w", n.config, err)
+	}
+	var faults []error
+	for name, value := range values {
+		f := flags.Lookup(name)
+		if f == nil || name == "config" {
+			faults = append(faults, fmt.Errorf("%s: there is no setting %q: see the flags of the command", n.config, name))
+			continue
+		}
+		if f.Changed {
+			continue
+		}
+		list, ok := value.([]any)
+		if !ok {
+			list = []any{value}
+		}
+		for _, v := range list {
+			if err := flags.Set(name, fmt.Sprint(v)); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %s: %w", n.config, name, err))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func readSmall(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSecretFile {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d", path, len(b), maxSecretFile)
+	}
+	return b, nil
+}
+
+// secretFile reads a file that holds one secret; no file, no secret.
+func secretFile(path string) (secret.Bytes, error) {
+	if path == "" {
+		return secret.Bytes{}, nil
+	}
+	b, err := readSmall(path)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	return secret.New([]byte(strings.TrimSpace(string(b)))), nil
+}
+
+func (s *session) devCommand() *cobra.Command {
+	n, o := new(node), app.DevOptions{}
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a control node, a gateway and two sample APIs on this machine",
+		Long: `Dev runs everything in one process, on loopback: a control node, a gateway, and a sample organization with two APIs
+behind a small sample backend. What is changed stays in the data folder for the next start.`,
+		Example: "  hansa dev\n  hansa dev --http-addr 127.0.0.1:0 --ready-file ready.json",
+		Args:    cobra.NoArgs,
+	}
+	n.flags(c, ".hansa")
+	f := c.Flags()
+	f.StringVar(&o.HTTPAddr, "http-addr", "127.0.0.1:8080", "traffic")
+	f.StringVar(&o.AdminAddr, "admin-addr", "127.0.0.1:8085", "health and metrics of the gateway")
+	f.StringVar(&o.APIAddr, "api-addr", "127.0.0.1:8090", "control API (HTTPS)")
+	f.StringVar(&o.LinkAddr, "link-addr", "127.0.0.1:8091", "link between control node and gateways")
+	f.StringVar(&o.SampleAddr, "sample-addr", "127.0.0.1:8070", "sample backend")
+	c.RunE = s.run(func(ctx context.Context, c *cobra.Command, _ []string) error {
+		if !c.Flags().Changed("log-level") {
+			n.logLevel = "warn" // the progress says enough
+		}
+		return s.serve(ctx, c, n, func(ctx context.Context, log *slog.Logger) (running, error) {
+			o.Data, o.ReadyFile, o.Version, o.Log, o.Progress = n.data, n.readyFile, version(), log, s.err
+			d, err := app.StartDev(ctx, o)
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprint(s.err, d.Welcome())
+			return d, nil
+		})
+	})
+	return c
+}
+
+func (s *session) controlCommand() *cobra.Command {
+	n, o := new(node), app.ControlOptions{}
+	c := &cobra.Command{
+		Use:     "control",
+		Short:   "Run a control node",
+		Long:    `Control runs a control node: the record, the control API and the feed that gateways follow.`,
+		Example: "  hansa control --data /var/lib/hansa --host control.example.com",
+		Args:    cobra.NoArgs,
+	}
+	n.flags(c, "")
+	f := c.Flags()
+	f.StringVar(&o.APIAddr, "api-addr", ":8090", "control API (HTTPS)")
+	f.StringVar(&o.LinkAddr, "link-addr", ":8091", "link to gateways (gRPC over mutual TLS)")
+	f.StringVar(&o.Name, "name", "control", "name of the node")
+	f.StringSliceVar(&o.Hosts, "host", nil, "name or IP address for the certificate of the control API; may be repeated")
+	f.StringSliceVar(&o.Advertise, "advertise", nil, "link address (host:port) that join tokens carry; may be repeated")
+	f.StringVar(&o.RootFile, "root-file", "", "file of the root key (default: among the keys in the data folder)")
+	f.BoolVar(&o.Adopt, "adopt-data", false, "accept a data folder that was copied or moved; the original must be gone for good")
+	c.RunE = s.run(func(ctx context.Context, c *cobra.Command, _ []string) error {
+		return s.serve(ctx, c, n, func(ctx context.Context, log *slog.Logger) (running, error) {
+			o.Data, o.ReadyFile, o.Version, o.Log = n.data, n.readyFile, version(), log
+			return started(app.StartControl(ctx, o))
+		})
+	})
+	return c
+}
+
+func (s *session) gatewayCommand() *cobra.Command {
+	n, o := new(node), app.GatewayOptions{}
+	var keyFile, credential, joinTokenFile, passphraseFile string
+	c := &cobra.Command{
+		Use:   "gateway",
+		Short: "Run a gateway",
+		Long: `Gateway runs a gateway. It joins a control node with a join token and follows it from then on, or starts from a bundle, or
+from what its data folder holds; it goes on serving when the control node is away. SIGHUP reopens the access log.`,
+		Example: "  hansa gateway --data /var/lib/hansa-gateway --control control.example.com:8091 --join-token-file join.token\n" +
+			"  hansa gateway --data /var/lib/hansa-gateway --bundle shop.bundle",
+		Args: cobra.NoArgs,
+	}
+	n.flags(c, "")
+	f := c.Flags()
+	f.StringVar(&o.HTTPAddr, "http-addr", ":8080", "traffic")
+	f.StringVar(&o.AdminAddr, "admin-addr", "127.0.0.1:8085", "health and metrics")
+	f.StringVar(&o.Name, "name", "", "name that the gateway joins with (default: the name of the host)")
+	f.StringSliceVar(&o.Control, "control", nil, "link address (host:port) of a control node; may be repeated")
+	f.StringVar(&joinTokenFile, "join-token-file", "", "file with the join token; needed only to join")
+	f.StringVar(&o.Bundle, "bundle", "", "bundle to start from")
+	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase of the bundle")
+	f.StringVar(&keyFile, "key-file", "", "file with the key that seals the data folder (default: <data>.key, made at the first start)")
+	f.StringVar(&credential, "key-credential", "", "name of the systemd credential with that key, instead of a file")
+	f.StringVar(&o.AccessLog, "access-log", "-", `file of the access log, "-" for standard output`)
+	f.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long the health checks say draining before connections are no longer taken")
+	f.BoolVar(&o.Adopt, "adopt-data", false, "accept a data folder that was copied or moved; the original must be gone for good")
+	c.RunE = s.run(func(ctx context.Context, c *cobra.Command, _ []string) error {
+		return s.serve(ctx, c, n, func(ctx context.Context, log *slog.Logger) (_ running, err error) {
+			o.Data, o.ReadyFile, o.Version, o.Log = n.data, n.readyFile, version(), log
+			if o.JoinToken, err = secretFile(joinTokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err // a token that was deleted once it was spent is no fault
+			}
+			if o.Passphrase, err = secretFile(passphraseFile); err != nil {
+				return nil, err
+			}
+			switch {
+			case credential != "":
+				o.Keys = keys.CredentialProvider{Name: credential, Dir: s.getenv("CREDENTIALS_DIRECTORY")}
+			case keyFile != "":
+				o.Keys = keys.FileProvider{Path: filepath.Clean(keyFile), Outside: n.data, Generate: true}
+			}
+			return started(app.StartGateway(ctx, o))
+		})
+	})
+	return c
+}
+
+// started keeps a nil pointer from becoming a process that is not nil.
+func started[P interface {
+	comparable
+	running
+}](p P, err error) (running, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
