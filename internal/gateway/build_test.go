@@ -332,19 +332,21 @@ func BenchmarkApply(b *testing.B) {
 	}
 	b.Run("all", func(b *testing.B) {
 		r, next := sets(b)
-		for b.Loop() {
+		measure(b, func() {
 			r.core.builder.set, r.core.builder.current, r.core.builder.parts = snapshot.NewSet(), nil, newParts()
 			if err := r.Apply(b.Context(), snapshot.Checkpoint{}, next[0], nil); err != nil {
 				b.Fatal(err)
 			}
-		}
+		})
 	})
 	b.Run("one", func(b *testing.B) {
 		r, next := sets(b)
-		for i := 0; b.Loop(); i++ {
+		i := 0
+		measure(b, func() {
+			i++
 			if err := r.Apply(b.Context(), snapshot.Checkpoint{}, next[i%2], nil); err != nil {
 				b.Fatal(err)
 			}
-		}
+		})
 	})
 }

@@ -426,11 +426,7 @@ func BenchmarkServe(b *testing.B) {
 			w.put(product)
 			r.apply(w)
 			r.key("good", nil)
-			serve := r.loop(path)
-			b.ReportAllocs()
-			for b.Loop() {
-				serve()
-			}
+			measure(b, r.loop(path))
 		})
 	}
 }
