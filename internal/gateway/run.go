@@ -230,6 +230,11 @@ func (g *Gateway) listen(ctx context.Context, name, addr string, how http1.Conn)
 			how.Net = c
 			g.engine.Serve(how)
 		},
+		Refuse: func(c net.Conn) {
+			how := how
+			how.Net = c
+			g.engine.Refuse(how)
+		},
 		Log: g.opts.Log.With("component", "gateway.listen"), Registerer: g.opts.Metrics,
 	})
 	if err != nil {

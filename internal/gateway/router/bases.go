@@ -178,7 +178,7 @@ func (s *baseSearch[V]) walk(n *baseNode[V], path []byte, depth int32) {
 		}
 		path = path[1+len(segment):]
 		depth++
-		next := n.children.find(segment)
+		next := n.children.find(normal(segment))
 		if n.star != nil {
 			if next != nil {
 				s.walk(next, path, depth)
@@ -193,4 +193,14 @@ func (s *baseSearch[V]) walk(n *baseNode[V], path []byte, depth int32) {
 		}
 		n = next
 	}
+}
+
+// normal returns the form of a segment that literals are compared in. The canonical path of an exchange keeps "%3A"
+// apart from ":", because a backend may; whoever routes must not, or an encoded character would lead around the
+// operation, and the policies, that a literal stands for. Few segments hold a percent sign.
+func normal(segment []byte) []byte {
+	if bytes.IndexByte(segment, '%') < 0 {
+		return segment
+	}
+	return pathpattern.AppendNormal(make([]byte, 0, len(segment)), string(segment))
 }

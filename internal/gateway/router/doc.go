@@ -6,7 +6,8 @@
 // the request and not on the number of routes, and without allocating.
 //
 // Paths and hostnames must be in the canonical form that internal/exchange gives them. A path begins with a slash,
-// a hostname is in lower case and carries no port.
+// a hostname is in lower case and carries no port. Literals are compared in the normal form of pathpattern, so that
+// "%3A" and ":" are one.
 //
 // A change derives a new table from the old one and shares with it all that stays, so its cost follows the change
 // and not the table. All tables are safe for concurrent use.

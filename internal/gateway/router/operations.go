@@ -127,6 +127,7 @@ func (n *opNode[V]) match(method, path []byte) *methodValue[V] {
 	}
 	if len(segment) > 0 {
 		below := path[1+len(segment):]
+		segment = normal(segment)
 		if c := n.literals.find(segment); c != nil {
 			if m := c.match(method, below); m != nil {
 				return m
