@@ -27,6 +27,7 @@ import (
 //	root.fingerprint   which root this cluster has
 //	trust.json         the trust document in force, signed by the root
 //	trust-request.json what waits for the root's signature; only while the root key is away
+//	trust-answer.json  the signed answer to it (SignRequest), put there by the operator; taken and removed
 //	signing-<id>.key   signing keys
 //	ca-<id>.key, .crt  authorities
 //
@@ -71,6 +72,7 @@ const (
 	fingerprintFile = "root.fingerprint"
 	trustFile       = "trust.json"
 	requestFile     = "trust-request.json"
+	answerFile      = "trust-answer.json"
 	authorityPrefix = "ca-"
 	// keepExpired is for how long the trust document still lists what has expired: signing keys for checkpoints that
 	// gateways hold, authorities for certificates that want renewal.
@@ -175,12 +177,13 @@ func (c *Control) firstStart() error {
 	return durable.CreateFile(c.path(fingerprintFile), 0o644, durable.Bytes([]byte(c.root.String()+"\n")))
 }
 
-// Maintain renews what has a third of its life left: signing key, authority, certificates. It is called at start and
-// by Run. If the root key is away and the trust document must change, the request for it is written to
+// Maintain takes an answer of the root that lies ready, and renews what has a third of its life left: signing key,
+// authority, certificates. It is called at start and by Run. If the root key is away and the trust document must change, the request for it is written to
 // trust-request.json and the log says so; the error is ErrNoRoot only if there is no trust document at all.
 func (c *Control) Maintain() error {
 	c.maintaining.Lock()
 	defer c.maintaining.Unlock()
+	c.takeAnswer()
 	draft, why, err := c.draft()
 	if err != nil {
 		return err
@@ -342,8 +345,25 @@ func (c *Control) use(t *keys.Trust) error {
 	return nil
 }
 
-// SignRequest signs what a control node wrote to trust-request.json; the answer is for Install. It runs where the
-// root key is.
+// takeAnswer installs trust-answer.json. A bad one stays where it is, for the operator to look at; the log says why.
+func (c *Control) takeAnswer() {
+	encoded, err := os.ReadFile(c.path(answerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = c.install(encoded)
+	}
+	if err == nil {
+		err = os.Remove(c.path(answerFile))
+	}
+	if err != nil {
+		c.o.Logger.Error("take the root's answer", "file", c.path(answerFile), "err", err)
+	}
+}
+
+// SignRequest signs what a control node wrote to trust-request.json; the answer goes to trust-answer.json beside it, or
+// to Install. It runs where the root key is.
 func SignRequest(root *keys.Root, request []byte) ([]byte, error) {
 	var draft keys.Trust
 	if err := json.Unmarshal(request, &draft); err != nil {

@@ -354,8 +354,26 @@ func TestOfflineRoot(t *testing.T) {
 	if err := c.Install(foreign); !errors.Is(err, keys.ErrForeignRoot) {
 		t.Errorf("Install of another root's answer = %v, want ErrForeignRoot", err)
 	}
-	if err := c.Install(answer); err != nil {
+	answerFile := filepath.Join(dir, "trust-answer.json")
+	for name, encoded := range map[string][]byte{"foreign": foreign, "garbage": []byte("{")} {
+		if err := os.WriteFile(answerFile, encoded, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Maintain(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Signer(keys.PurposeCheckpoint); err != nil || got.KeyID() != first.KeyID() {
+			t.Errorf("signer after a %s answer = %v, %v, want the first key", name, got, err)
+		}
+	}
+	if err := os.WriteFile(answerFile, answer, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if err := c.Maintain(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(answerFile); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the answer that was taken is still there: %v", err)
 	}
 	second, err := c.Signer(keys.PurposeCheckpoint)
 	if err != nil || second.KeyID() == first.KeyID() {

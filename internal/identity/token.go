@@ -139,27 +139,3 @@ func (t JoinToken) validate() error {
 	}
 	return nil
 }
-
-// Minter mints join tokens of one cluster.
-type Minter struct {
-	cluster   string
-	root      keys.Fingerprint
-	addresses []string
-}
-
-// Minter returns a minter whose tokens name the given link addresses of control nodes.
-func (c *Control) Minter(addresses ...string) *Minter {
-	return &Minter{cluster: c.o.Cluster, root: c.root, addresses: addresses}
-}
-
-// MintJoinToken returns the text of a new token, the name that it goes by in the record, and the hash of its secret
-// in lower-case hexadecimal.
-func (m *Minter) MintJoinToken() (value, name, sha256 string, err error) {
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails: it ends the program if the system has no randomness
-	t, err := MintJoinToken(m.cluster, "jt-"+hex.EncodeToString(id), m.root, m.addresses...)
-	if err != nil {
-		return "", "", "", err
-	}
-	return t.Text(), t.ID, t.SecretHash(), nil
-}
