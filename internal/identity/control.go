@@ -230,7 +230,7 @@ func (c *Control) draft() (t keys.Trust, why []string, err error) {
 		return t, nil, err
 	}
 	if own == nil || due(own.cert.NotAfter, authorityLife, now) {
-		next, err := c.nextAuthority(t.CAs)
+		next, err := c.nextAuthority(own, t.CAs)
 		if err != nil {
 			return t, nil, err
 		}

@@ -111,18 +111,23 @@ func (c *Control) bestAuthority(listed [][]byte) (*authority, error) {
 	return best, nil
 }
 
-// nextAuthority returns an own authority that still waits for the root, or makes one.
-func (c *Control) nextAuthority(listed [][]byte) (*authority, error) {
+// nextAuthority returns an own authority that still waits for the root, or makes one. Only one that is newer than the
+// best listed one can be waiting; others were replaced and must not come back.
+func (c *Control) nextAuthority(best *authority, listed [][]byte) (*authority, error) {
 	own, err := c.authorities()
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range own {
 		isListed := slices.ContainsFunc(listed, func(der []byte) bool { return slices.Equal(der, a.cert.Raw) })
-		if !isListed && !due(a.cert.NotAfter, authorityLife, c.o.Now()) {
+		if !isListed && (best == nil || a.cert.NotBefore.After(best.cert.NotBefore)) && !due(a.cert.NotAfter, authorityLife, c.o.Now()) {
 			return a, nil
 		}
 	}
+	return c.makeAuthority()
+}
+
+func (c *Control) makeAuthority() (*authority, error) {
 	a, err := newAuthority(c.o.Cluster, c.o.Now())
 	if err != nil {
 		return nil, err
@@ -135,6 +140,44 @@ func (c *Control) nextAuthority(listed [][]byte) (*authority, error) {
 		return nil, fmt.Errorf("save authority: %w", err)
 	}
 	return a, nil
+}
+
+// ReplaceAuthority makes a new authority and takes the own ones so far out of the trust document, which needs the root
+// key (ErrNoRoot). It is for an authority whose key was stolen: every certificate that they issued is void, and the
+// gateways that have one must join again.
+func (c *Control) ReplaceAuthority() error {
+	c.maintaining.Lock()
+	defer c.maintaining.Unlock()
+	if _, err := c.loadRoot(); err != nil {
+		return fmt.Errorf("replace authority: %w", err)
+	}
+	old, err := c.authorities()
+	if err != nil {
+		return err
+	}
+	draft, why, err := c.draft()
+	if err != nil {
+		return err
+	}
+	next, err := c.makeAuthority()
+	if err != nil {
+		return err
+	}
+	draft.CAs = slices.DeleteFunc(draft.CAs, func(der []byte) bool {
+		return slices.ContainsFunc(old, func(a *authority) bool { return slices.Equal(der, a.cert.Raw) })
+	})
+	draft.CAs = append(draft.CAs, next.cert.Raw)
+	if err := c.publish(draft, append(why, "replaced authority "+authorityID(next.cert))); err != nil {
+		return err
+	}
+	for _, a := range old {
+		for _, suffix := range []string{".crt", ".key"} {
+			if err := os.Remove(c.path(authorityPrefix + authorityID(a.cert) + suffix)); err != nil {
+				return fmt.Errorf("remove replaced authority: %w", err)
+			}
+		}
+	}
+	return c.renewOwn()
 }
 
 // authorities reads the own authorities from the disk.

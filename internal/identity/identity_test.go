@@ -446,3 +446,37 @@ func TestControlRefusesForeignRootFile(t *testing.T) {
 		t.Errorf("AllowEpoch with another root = %v, want ErrForeignRoot", err)
 	}
 }
+
+func TestReplaceAuthority(t *testing.T) {
+	t.Parallel()
+	dir, clk := t.TempDir(), newClock()
+	c := openControl(t, dir, clk)
+	m := openMember(t, t.TempDir(), sealer(t))
+	join(t, c, m, gw)
+	stolen, serial := c.Trust().CAs[0], c.Trust().Serial
+	clk.Advance(day)
+	if err := c.ReplaceAuthority(); err != nil {
+		t.Fatal(err)
+	}
+	trust := c.Trust()
+	if len(trust.CAs) != 1 || string(trust.CAs[0]) == string(stolen) || trust.Serial != serial+1 {
+		t.Errorf("trust document %d lists %d authorities, want the new one alone in %d", trust.Serial, len(trust.CAs), serial+1)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "ca-*")); len(files) != 2 {
+		t.Errorf("authority files = %q, want those of one", files)
+	}
+	if _, err := c.Verify([]*x509.Certificate{leaf(t, m.Certificate)}, clk.Now()); !errors.Is(err, identity.ErrUnknownAuthority) {
+		t.Errorf("certificate of the replaced authority = %v, want ErrUnknownAuthority", err)
+	}
+	if _, err := c.Verify([]*x509.Certificate{leaf(t, c.Certificate)}, clk.Now()); err != nil {
+		t.Errorf("own certificate = %v", err)
+	}
+	// The gateway takes the document, and knows then that it has to join again.
+	if err := m.UpdateTrust(trust.Encoded()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Node(); !errors.Is(err, identity.ErrNotEnrolled) {
+		t.Errorf("Node = %v, want ErrNotEnrolled", err)
+	}
+	join(t, c, m, gw)
+}
