@@ -217,6 +217,7 @@ func (im *importer) flush() error {
 func (im *importer) credentials(state store.State, batch []importRecord) (out []snapshot.Credential, unchanged int, faults []v1.Fault) {
 	now := im.s.opts.Now().Unix()
 	organization := im.q.organization
+	table := state.CredentialTable(organization)
 	specs := map[string]*v1.SubscriptionSpec{}
 	first := make(map[snapshot.CredentialHash]int, len(batch)) // where in out
 	fault := func(r importRecord, path, code, message, remedy string) {
@@ -235,7 +236,7 @@ func (im *importer) credentials(state store.State, batch []importRecord) (out []
 			fault(r, "subscription", "dangling-reference", fmt.Sprintf("there is no subscription %q in organization %q", r.subscription, organization), "apply the subscription first")
 			continue
 		}
-		have, exists := state.Credential(organization, r.hash)
+		have, exists := table.Lookup(r.hash)
 		if at, twice := first[r.hash]; twice {
 			have, exists = out[at], true
 		}
