@@ -196,7 +196,7 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		if got := resp.Header.Get("RateLimit"); !strings.HasPrefix(got, fmt.Sprintf(`"quota";r=%d;t=`, 2-i)) {
 			t.Errorf("RateLimit: %s", got)
 		}
-		if got := resp.Header.Get("RateLimit-Policy"); got != `"quota";q=3;w=3600` {
+		if got := resp.Header.Get("RateLimit-Policy"); got != `"quota";q=3;w=31536000` {
 			t.Errorf("RateLimit-Policy: %s", got)
 		}
 	}
@@ -410,7 +410,7 @@ func TestReconfigurationUnderLoad(t *testing.T) {
 	n := startNode(t, nil, nil)
 	w := n.world()
 	product := w["product/acme/gold"].(snapshot.Product)
-	product.Quota = &snapshot.Limit{Limit: 1 << 30, WindowMillis: 3_600_000}
+	product.Quota = &snapshot.Limit{Limit: 1 << 30, WindowMillis: 365 * 86_400_000}
 	w.put(product)
 	n.apply(w)
 	n.key("good", nil)
@@ -520,6 +520,35 @@ func TestRemovalEndsAStream(t *testing.T) {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		t.Error("the backend was not told")
+	}
+}
+
+func TestQuotaSurvivesARestart(t *testing.T) {
+	t.Parallel()
+	counts := filepath.Join(t.TempDir(), "counts")
+	start := func() *node {
+		n := startNode(t, nil, func(o *Options) { o.CountsFile = counts })
+		n.apply(n.world())
+		n.key("good", nil)
+		return n
+	}
+	first := start()
+	for range 3 {
+		if resp, _ := first.get("/keyed", "X-API-Key", "good"); resp.StatusCode != 200 {
+			t.Fatalf("within the quota: %d", resp.StatusCode)
+		}
+	}
+	first.stop()
+	second := start()
+	if resp, _ := second.get("/keyed", "X-API-Key", "good"); resp.StatusCode != 429 {
+		t.Errorf("after a restart: %d, want 429", resp.StatusCode)
+	}
+	second.stop()
+	if err := os.WriteFile(counts, []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if resp, _ := start().get("/keyed", "X-API-Key", "good"); resp.StatusCode != 200 {
+		t.Errorf("with a file that cannot be read: %d, want 200", resp.StatusCode)
 	}
 }
 

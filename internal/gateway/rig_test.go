@@ -221,7 +221,7 @@ func sample() world {
 	w.put(snapshot.Backend{Organization: "acme", Name: "catalog", Endpoints: []string{"192.0.2.9:80"}})
 	w.put(snapshot.Product{
 		Organization: "acme", Name: "gold", APIs: []string{"catalog", "keyed"},
-		Quota: &snapshot.Limit{Limit: 3, WindowMillis: 3_600_000},
+		Quota: &snapshot.Limit{Limit: 3, WindowMillis: 365 * 86_400_000}, // no test sees two windows
 	})
 	w.put(snapshot.API{
 		Organization: "acme", Environment: "prod", Name: "catalog", Revision: 3, BasePath: "/catalog/v1",

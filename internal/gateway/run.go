@@ -42,6 +42,9 @@ type Options struct {
 	Trusted []netip.Prefix
 	// AccessLog is the file of the access log: "-" for standard output, "" for none.
 	AccessLog string
+	// CountsFile is where the counts of quotas are kept over a restart. What was admitted in the last ten seconds before
+	// the process is killed is not in it; before a Stop everything is. Default: "", a restart begins new counts.
+	CountsFile string
 	// DrainDelay is how long the health checks say that the gateway is draining before it stops taking connections:
 	// the time that load balancers need to notice. Default: 0.
 	DrainDelay time.Duration
@@ -84,6 +87,7 @@ type Gateway struct {
 	pool    *upstream.Registry
 	engine  *http1.Server
 	admin   *http.Server
+	counts  countsFile
 	started time.Time
 
 	listeners map[string]*listen.Listener // by the name of their address; set by Start
@@ -106,6 +110,10 @@ func New(o Options) (*Gateway, error) {
 	}
 	if err := g.assemble(); err != nil {
 		return nil, errors.Join(err, g.access.Close())
+	}
+	g.counts = countsFile{path: o.CountsFile, subjects: g.core.subjects}
+	if err := g.counts.load(time.Now()); err != nil {
+		o.Log.Warn("the counts of quotas cannot be read; they begin anew", "err", err)
 	}
 	return g, nil
 }
@@ -207,6 +215,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.background.Go(func() { g.run(rest, "sweeper", g.sweeper.Run) })
 	g.background.Go(func() { g.run(rest, "upstream", g.pool.Run) })
 	g.background.Go(func() { g.core.tidy(rest) })
+	g.background.Go(func() { g.counts.run(rest, o.Log) })
 	g.background.Go(func() {
 		if err := g.admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {
 			o.Log.Error("the admin listener has ended", "err", err)
@@ -287,5 +296,5 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("drain: %w", err)
 	}
-	return errors.Join(err, adminErr, g.access.Close())
+	return errors.Join(err, adminErr, g.counts.save(), g.access.Close())
 }

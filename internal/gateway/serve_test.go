@@ -123,7 +123,7 @@ func TestKeysAndQuota(t *testing.T) {
 	api.Revision = 2
 	w.put(api)
 	product := w["product/acme/gold"].(snapshot.Product)
-	product.Quota = &snapshot.Limit{Limit: 4, WindowMillis: 3_600_000}
+	product.Quota = &snapshot.Limit{Limit: 4, WindowMillis: 365 * 86_400_000}
 	w.put(product)
 	r.apply(w)
 	f(200, "", "X-API-Key", "good")
@@ -382,7 +382,7 @@ func TestServeAllocatesNothing(t *testing.T) {
 	r := newRig(t)
 	w := sample()
 	product := w["product/acme/gold"].(snapshot.Product)
-	product.Quota = &snapshot.Limit{Limit: 1 << 30, WindowMillis: 3_600_000}
+	product.Quota = &snapshot.Limit{Limit: 1 << 30, WindowMillis: 365 * 86_400_000}
 	w.put(product)
 	r.apply(w)
 	r.key("good", nil)
@@ -422,7 +422,7 @@ func BenchmarkServe(b *testing.B) {
 			r := newRig(b)
 			w := sample()
 			product := w["product/acme/gold"].(snapshot.Product)
-			product.Quota = &snapshot.Limit{Limit: 1 << 39, WindowMillis: 3_600_000}
+			product.Quota = &snapshot.Limit{Limit: 1 << 39, WindowMillis: 365 * 86_400_000}
 			w.put(product)
 			r.apply(w)
 			r.key("good", nil)
