@@ -19,3 +19,6 @@
 // Input is hostile: documents are bounded in bytes, depth and number of nodes, and aliases count as often as they are
 // expanded. All functions are safe for concurrent use. Used by store, compile, importers, control and cli.
 package resource
+
+//go:generate go test -run TestGeneratedDocs -update .
+//go:generate go test -run TestGeneratedReference -update .

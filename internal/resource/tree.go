@@ -59,7 +59,7 @@ func looksLikeJSON(data []byte) bool {
 var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
 func parseYAML(data []byte, limits Limits, each func(*yaml.Node)) *syntaxError {
-	if n := estimateNodes(data); n > limits.Nodes {
+	if n := EstimateNodes(data); n > limits.Nodes {
 		return tooManyNodes(limits)
 	}
 	var doc yaml.Node
@@ -82,10 +82,10 @@ func tooManyNodes(limits Limits) *syntaxError {
 	return &syntaxError{Code: CodeTooManyNodes, Message: fmt.Sprintf("the document holds more than %d values", limits.Nodes), Remedy: "split it into several documents, and write long texts as one block (\"|\") or one string"}
 }
 
-// estimateNodes bounds from above, for documents of ordinary form, how many nodes the YAML parser would make of data,
+// EstimateNodes bounds from above, for documents of ordinary form, how many nodes the YAML parser would make of data,
 // since a parser that makes 100 bytes of each byte must not be given a long list of nothing. Text in block scalars
 // ("|") and in a quoted string that fills one line makes no nodes; everything else is counted by its punctuation.
-func estimateNodes(data []byte) int {
+func EstimateNodes(data []byte) int {
 	nodes, block := 1, -1 // block is the indentation of the line that opened a block scalar, -1 outside
 	for line := range bytes.Lines(data) {
 		text := bytes.TrimRight(line, " \t\r\n")

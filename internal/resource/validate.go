@@ -16,7 +16,7 @@ const (
 	maxHostnames     = 1000
 	maxList          = 10_000 // references in one list
 	maxEndpoints     = 256
-	maxOperations    = 20_000
+	maxOperations    = 50_000
 	maxPolicies      = 64
 	maxOperationName = 256
 	maxShortText     = 256

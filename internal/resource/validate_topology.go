@@ -49,6 +49,9 @@ func (c *checker) backend(b *v1.BackendSpec) {
 	c.endpoints(b.Endpoints)
 	if b.Host != "" && b.Host != "endpoint" {
 		fault := hostFault(b.Host)
+		if fault != "" && addressFault(b.Host+":80") == "" { // an IPv6 address in brackets
+			fault = ""
+		}
 		if fault != "" {
 			fault = addressFault(b.Host)
 		}
