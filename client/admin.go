@@ -54,9 +54,19 @@ func (c *Client) Audit(ctx context.Context, o AuditOptions) (v1.AuditList, error
 
 // Backup writes the whole record to w and returns its length. On an error what was written is of no use.
 func (c *Client) Backup(ctx context.Context, w io.Writer) (int64, error) {
+	return c.download(ctx, w, "api", "v1", "backup")
+}
+
+// ExportBundle writes what a gateway group runs as a bundle, not sealed and without join tokens, and returns its length.
+// On an error what was written is of no use.
+func (c *Client) ExportBundle(ctx context.Context, organization, group string, w io.Writer) (int64, error) {
+	return c.download(ctx, w, "api", "v1", "organizations", organization, "gatewaygroups", group, "bundle")
+}
+
+// download writes an answer that is a file.
+func (c *Client) download(ctx context.Context, w io.Writer, path ...string) (int64, error) {
 	res, err := c.do(ctx, call{
-		method: http.MethodGet, path: []string{"api", "v1", "backup"},
-		header: http.Header{"Accept": {"application/octet-stream"}},
+		method: http.MethodGet, path: path, header: http.Header{"Accept": {"application/octet-stream"}},
 	})
 	if err != nil {
 		return 0, err
@@ -64,7 +74,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) (int64, error) {
 	defer res.Body.Close()
 	n, err := io.Copy(w, res.Body)
 	if err != nil {
-		return n, fmt.Errorf("backup broke off after %d bytes: %w", n, err)
+		return n, fmt.Errorf("%s broke off after %d bytes: %w", path[len(path)-1], n, err)
 	}
 	return n, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,16 +18,19 @@ import (
 
 	linkv1 "hansa.dev/hansa/api/link/v1"
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/bundle"
 	"hansa.dev/hansa/internal/control"
 	"hansa.dev/hansa/internal/feed/serve"
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/link"
 	"hansa.dev/hansa/internal/publish"
+	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/store"
 	"hansa.dev/hansa/internal/store/etcd"
 	"hansa.dev/hansa/internal/telemetry"
 	"hansa.dev/hansa/internal/x/durable"
+	"hansa.dev/hansa/internal/x/secret"
 )
 
 // ControlOptions configure a control node.
@@ -192,7 +196,8 @@ func gatewayPeer(ctx context.Context) (serve.Peer, error) {
 func (c *Control) startAPI(ctx context.Context) (err error) {
 	c.api, err = control.New(control.Options{
 		Store: c.record, Gateways: c.feed, Join: &control.Join{Root: c.ids.Root(), Addresses: c.opts.Advertise},
-		Log: c.log, Registerer: c.registry, Gatherer: c.registry, Version: c.opts.Version, Now: c.opts.Now,
+		Bundles: c, Log: c.log, Registerer: c.registry, Gatherer: c.registry, Version: c.opts.Version, Now: c.opts.Now,
+		Checks: []control.Check{{Name: "publishing", Run: func(context.Context) error { return c.publisher.Err() }}},
 	})
 	if err != nil {
 		return err
@@ -235,6 +240,30 @@ func (c *Control) startLink(ctx context.Context) (err error) {
 	c.run("link", func(ctx context.Context) error { return c.link.Serve(ctx, l) })
 	c.run("revocation of gateways", c.dropRevoked)
 	return nil
+}
+
+// WriteBundle implements control.Bundles.
+func (c *Control) WriteBundle(_ context.Context, w io.Writer, organization, group string) (bool, error) {
+	config, ok := c.publisher.Current(snapshot.ConfigView(organization, group))
+	if !ok {
+		return false, nil
+	}
+	credentials, ok := c.publisher.Current(snapshot.CredentialView(organization))
+	if !ok {
+		return false, nil
+	}
+	b := &bundle.Bundle{
+		Trust: c.ids.Trust(), Config: config.Checkpoint, Set: config.Set, CredentialConfig: credentials.Checkpoint,
+		Credentials: credentials.Credentials, Control: c.opts.Advertise, CreatedAt: c.opts.Now().UTC(),
+	}
+	signer, err := c.ids.Signer(keys.PurposeBundle)
+	if err != nil {
+		return false, err
+	}
+	if err := b.Sign(signer); err != nil {
+		return false, err
+	}
+	return true, bundle.Write(w, b, secret.Bytes{})
 }
 
 // dropRevoked ends the connections of gateways as soon as the record says that they are revoked, whichever control

@@ -27,6 +27,8 @@ type Bundle struct {
 	// Control are the link addresses (host:port) of control nodes.
 	Control   []string
 	CreatedAt time.Time
+
+	signed signedManifest
 }
 
 // Why a bundle is refused, beside the errors of keys and snapshot.
@@ -34,6 +36,7 @@ var (
 	ErrNotBundle       = errors.New("not a bundle")
 	ErrNeedsPassphrase = errors.New("the bundle is sealed: give the passphrase file that it was made with")
 	ErrUnsealedTokens  = errors.New("a bundle with join tokens must be sealed with a passphrase")
+	ErrUnsigned        = errors.New("the bundle is not signed")
 )
 
 // The limits of what Read accepts.
@@ -60,20 +63,47 @@ type manifest struct {
 	Root             keys.Fingerprint `json:"root"`
 	Config           []byte           `json:"config"`
 	CredentialConfig []byte           `json:"credentialConfig"`
-	JoinTokens       []string         `json:"joinTokens,omitempty"`
-	Control          []string         `json:"control,omitempty"`
 	CreatedAt        time.Time        `json:"createdAt"`
 }
 
-// envelope carries the manifest and the signature over its bytes.
-type envelope struct {
+// signedManifest is a manifest and the signature over its bytes.
+type signedManifest struct {
 	Manifest  []byte `json:"manifest"`
 	KeyID     string `json:"keyId"`
 	Signature []byte `json:"signature"`
 }
 
-// Write writes b, signed by signer, and sealed if the passphrase is not empty.
-func Write(w io.Writer, b *Bundle, signer keys.Signer, passphrase secret.Bytes) error {
+// header comes first. What is not signed in it needs no signature: a join token names the root that it trusts, and at
+// an address nobody is believed who is not of that root.
+type header struct {
+	signedManifest
+	JoinTokens []string `json:"joinTokens,omitempty"`
+	Control    []string `json:"control,omitempty"`
+}
+
+// Sign signs the bundle. One that was read is signed already, also when join tokens are added.
+func (b *Bundle) Sign(signer keys.Signer) error {
+	m, err := json.Marshal(manifest{
+		Trust: b.Trust.Encoded(), Root: b.Trust.Fingerprint(), CreatedAt: b.CreatedAt,
+		Config:           snapshot.AppendCheckpoint(nil, b.Config),
+		CredentialConfig: snapshot.AppendCheckpoint(nil, b.CredentialConfig),
+	})
+	if err != nil {
+		return fmt.Errorf("encode manifest: %w", err)
+	}
+	signature, err := signer.Sign(keys.PurposeBundle, m)
+	if err != nil {
+		return fmt.Errorf("sign bundle: %w", err)
+	}
+	b.signed = signedManifest{Manifest: m, KeyID: signer.KeyID(), Signature: signature}
+	return nil
+}
+
+// Write writes a signed bundle, sealed if the passphrase is not empty.
+func Write(w io.Writer, b *Bundle, passphrase secret.Bytes) error {
+	if b.signed.Manifest == nil {
+		return ErrUnsigned
+	}
 	if len(b.JoinTokens) > 0 && passphrase.Len() == 0 {
 		return ErrUnsealedTokens
 	}
@@ -92,7 +122,7 @@ func Write(w io.Writer, b *Bundle, signer keys.Signer, passphrase secret.Bytes) 
 		}
 		body = sealed
 	}
-	if err := writeBody(body, b, signer); err != nil {
+	if err := writeBody(body, b); err != nil {
 		return fmt.Errorf("write bundle: %w", err)
 	}
 	if err := body.Close(); err != nil {
@@ -101,23 +131,10 @@ func Write(w io.Writer, b *Bundle, signer keys.Signer, passphrase secret.Bytes) 
 	return nil
 }
 
-func writeBody(w io.Writer, b *Bundle, signer keys.Signer) error {
-	m, err := json.Marshal(manifest{
-		Trust: b.Trust.Encoded(), Root: b.Trust.Fingerprint(),
-		Config:           snapshot.AppendCheckpoint(nil, b.Config),
-		CredentialConfig: snapshot.AppendCheckpoint(nil, b.CredentialConfig),
-		JoinTokens:       b.JoinTokens, Control: b.Control, CreatedAt: b.CreatedAt,
-	})
+func writeBody(w io.Writer, b *Bundle) error {
+	head, err := json.Marshal(header{signedManifest: b.signed, JoinTokens: b.JoinTokens, Control: b.Control})
 	if err != nil {
-		return fmt.Errorf("encode manifest: %w", err)
-	}
-	signature, err := signer.Sign(keys.PurposeBundle, m)
-	if err != nil {
-		return fmt.Errorf("sign manifest: %w", err)
-	}
-	head, err := json.Marshal(envelope{Manifest: m, KeyID: signer.KeyID(), Signature: signature})
-	if err != nil {
-		return fmt.Errorf("encode manifest: %w", err)
+		return fmt.Errorf("encode header: %w", err)
 	}
 	var set bytes.Buffer
 	if err := snapshot.EncodeSet(&set, b.Set); err != nil {
@@ -191,13 +208,13 @@ func readManifest(r io.Reader, pinned *keys.Fingerprint) (*Bundle, error) {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	var (
-		env envelope
-		m   manifest
+		head header
+		m    manifest
 	)
-	if err := json.Unmarshal(section, &env); err != nil {
+	if err := json.Unmarshal(section, &head); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	if err := json.Unmarshal(env.Manifest, &m); err != nil {
+	if err := json.Unmarshal(head.Manifest, &m); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	root := m.Root
@@ -208,10 +225,10 @@ func readManifest(r io.Reader, pinned *keys.Fingerprint) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
-	if err := trust.VerifyHeld(keys.PurposeBundle, env.KeyID, env.Manifest, env.Signature); err != nil {
+	if err := trust.VerifyHeld(keys.PurposeBundle, head.KeyID, head.Manifest, head.Signature); err != nil {
 		return nil, fmt.Errorf("signature of the manifest: %w", err)
 	}
-	b := &Bundle{Trust: trust, JoinTokens: m.JoinTokens, Control: m.Control, CreatedAt: m.CreatedAt}
+	b := &Bundle{Trust: trust, JoinTokens: head.JoinTokens, Control: head.Control, CreatedAt: m.CreatedAt, signed: head.signedManifest}
 	if b.Config, err = readCheckpoint(m.Config, trust); err != nil {
 		return nil, fmt.Errorf("checkpoint of the configuration: %w", err)
 	}

@@ -34,6 +34,8 @@ type Options struct {
 	Gateways Gateways
 	// Join is what join tokens tell a gateway. Nil: none can be made.
 	Join *Join
+	// Bundles writes bundles. Nil: there are none.
+	Bundles Bundles
 	// Log gets life events and the causes of refusals. Required.
 	Log *slog.Logger
 	// Registerer gets the server's metrics. Required.

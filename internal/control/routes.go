@@ -93,6 +93,9 @@ func routes() []route {
 		{method: post, path: organization + "/jointokens", access: inPath(Admin), body: hasBody, handle: (*Server).createJoinToken},
 		{method: del, path: organization + "/jointokens/{name}", access: inPath(Admin), handle: (*Server).deleteJoinToken},
 
+		// What a gateway group runs, as a file. It holds the hashes of all keys of the organization.
+		{method: get, path: organization + "/gatewaygroups/{name}/bundle", access: inPath(Admin), stream: true, handle: (*Server).exportBundle},
+
 		// Bearer tokens of principals.
 		{method: get, path: tokens, access: inAll(Admin), handle: (*Server).listTokens},
 		{method: post, path: tokens, access: inAll(Admin), body: hasBody, handle: (*Server).createToken},

@@ -47,9 +47,9 @@ const maxKeyLine = 8 << 10
 // epoch of what is built here: there is no record that could be restored.
 const epoch = 1
 
-// Build makes the bundle and the key to sign it with. What is wrong with the resources or keys comes back as faults
+// Build makes and signs the bundle. What is wrong with the resources or keys comes back as faults
 // (resource.FaultsOf).
-func Build(o Options) (*bundle.Bundle, keys.Signer, error) {
+func Build(o Options) (*bundle.Bundle, error) {
 	if o.Organization == "" {
 		o.Organization = v1.DefaultOrganization
 	}
@@ -58,32 +58,32 @@ func Build(o Options) (*bundle.Bundle, keys.Signer, error) {
 	}
 	st, err := newState(o.Objects)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	result, err := compile.Compile(st, o.Seq, compile.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	view, err := o.view(result)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	credentials, err := o.credentials(st)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	trust, signer, err := o.trust()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	b := &bundle.Bundle{Trust: trust, Set: result.Views[view], Credentials: credentials, CreatedAt: o.Now.UTC()}
 	if b.Config, err = o.checkpoint(trust, signer, view, b.Set); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if b.CredentialConfig, err = o.checkpoint(trust, signer, snapshot.CredentialView(o.Organization), credentials); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return b, signer, nil
+	return b, b.Sign(signer)
 }
 
 // view returns the name of the view to put into the bundle.

@@ -34,12 +34,12 @@ func TestBuild(t *testing.T) {
 	o := options(t, "")
 	sum := snapshot.HashCredential([]byte("two")).String()
 	o.Keys = strings.NewReader(`{"subscription": "shop-gold", "key": "one"}` + "\n\n" + `{"subscription": "shop-bronze", "sha256": "` + sum + `"}` + "\n")
-	b, signer, err := build.Build(o)
+	b, err := build.Build(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var buf bytes.Buffer
-	if err := bundle.Write(&buf, b, signer, secret.Bytes{}); err != nil {
+	if err := bundle.Write(&buf, b, secret.Bytes{}); err != nil {
 		t.Fatal(err)
 	}
 	pin := o.Root.Fingerprint()
@@ -65,7 +65,7 @@ func TestBuildRefuses(t *testing.T) {
 		t.Helper()
 		o := options(t, "")
 		change(&o)
-		_, _, err := build.Build(o)
+		_, err := build.Build(o)
 		var text strings.Builder
 		for _, f := range resource.FaultsOf(err) {
 			text.WriteString(resource.FormatFault(f) + "\n")
