@@ -94,7 +94,11 @@ func (b *Builder) merge() {
 		orgs = make(map[string]credentials)
 	}
 	for org, batch := range b.pending {
-		orgs[org] = credentials{table: batch.Table(), seq: b.next.version.Seq}
+		// What removes nothing, or puts what is there, changes neither the table nor its seq.
+		old, ok := orgs[org]
+		if table := batch.Table(); ok && table != old.table || !ok && table.Len() > 0 {
+			orgs[org] = credentials{table: table, seq: b.next.version.Seq}
+		}
 	}
 	b.next.organizations, b.pending, b.count = orgs, nil, 0
 }

@@ -183,15 +183,13 @@ func (b *backupReader) next(buf []byte) (key string, value []byte, err error) {
 
 // block reads a length and that many bytes.
 func (b *backupReader) block(buf []byte, limit uint64) ([]byte, error) {
-	size, err := binary.ReadUvarint(b.r)
+	size, err := b.length()
 	if err != nil {
-		return nil, errBackup(err)
+		return nil, err
 	}
 	if size > limit {
 		return nil, corrupt("the backup has a block of %d bytes, more than the %d that are possible", size, limit)
 	}
-	var head [binary.MaxVarintLen64]byte
-	b.hash.Write(head[:binary.PutUvarint(head[:], size)])
 	if uint64(cap(buf)) < size {
 		buf = make([]byte, size)
 	}
@@ -201,6 +199,26 @@ func (b *backupReader) block(buf []byte, limit uint64) ([]byte, error) {
 	}
 	b.hash.Write(buf)
 	return buf, nil
+}
+
+// length reads a length.
+func (b *backupReader) length() (uint64, error) {
+	var raw [binary.MaxVarintLen64]byte
+	for i := range raw {
+		c, err := b.r.ReadByte()
+		if err != nil {
+			return 0, errBackup(err)
+		}
+		raw[i] = c
+		if c < 0x80 {
+			b.hash.Write(raw[:i+1])
+			if size, n := binary.Uvarint(raw[:i+1]); n > 0 {
+				return size, nil
+			}
+			break
+		}
+	}
+	return 0, corrupt("the backup has a length that is no number")
 }
 
 // end checks the digest and that nothing follows.

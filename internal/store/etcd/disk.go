@@ -32,7 +32,10 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 // room returns ErrStorageFull if the disk has less free than the reserve.
-func (s *Store) room() error {
+func (s *Store) room() error { return s.roomFor(0) }
+
+// roomFor returns ErrStorageFull if the disk has less free than the reserve and so many bytes.
+func (s *Store) roomFor(size int64) error {
 	if s.opts.Reserve < 0 {
 		return nil
 	}
@@ -40,9 +43,9 @@ func (s *Store) room() error {
 	if err != nil {
 		return err
 	}
-	if free < s.opts.Reserve {
-		return fmt.Errorf("%w: %s has %d MiB free, the record leaves %d MiB alone", store.ErrStorageFull, s.opts.Dir,
-			free>>20, s.opts.Reserve>>20)
+	if free-size < s.opts.Reserve {
+		return fmt.Errorf("%w: %s has %d MiB free, %d MiB are needed, and the record leaves %d MiB alone",
+			store.ErrStorageFull, s.opts.Dir, free>>20, size>>20, s.opts.Reserve>>20)
 	}
 	return nil
 }

@@ -89,8 +89,11 @@ type Store struct {
 	done   chan struct{}      // closed when the state follows the record no longer
 	wait   sync.WaitGroup     // for the goroutines
 
-	kick  chan struct{} // wakes maintenance
-	image image         // for load and maintenance only
+	commitTimeout time.Duration // defaultCommitTimeout, except in tests
+
+	kick        chan struct{} // wakes maintenance
+	maintenance sync.Mutex    // held by maintenance; guards image
+	image       image
 
 	failed   chan struct{} // closed once err is set
 	failOnce sync.Once
@@ -132,14 +135,16 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	return s, nil
 }
 
-func open(ctx context.Context, opts Options) (s *Store, err error) {
-	s = &Store{
-		opts:    opts,
-		log:     opts.Logger,
-		failed:  make(chan struct{}),
-		done:    make(chan struct{}),
-		kick:    make(chan struct{}, 1),
-		changed: make(chan struct{}),
+func open(ctx context.Context, opts Options) (_ *Store, err error) {
+	s := &Store{
+		opts:   opts,
+		log:    opts.Logger,
+		failed: make(chan struct{}),
+
+		commitTimeout: defaultCommitTimeout,
+		done:          make(chan struct{}),
+		kick:          make(chan struct{}, 1),
+		changed:       make(chan struct{}),
 	}
 	if s.pieces, err = newCodec(); err != nil {
 		return nil, err

@@ -1,10 +1,17 @@
 package etcd
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"time"
 
-// Maintain does now what maintenance would do soon, and writes an image whether or not one is due. It must not run
-// at the same time as maintenance itself.
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Maintain does now what maintenance would do in time, and writes an image whether or not one is due.
 func (s *Store) Maintain(ctx context.Context) error {
+	s.maintenance.Lock()
+	defer s.maintenance.Unlock()
 	if err := s.writeImage(ctx); err != nil {
 		return err
 	}
@@ -12,4 +19,40 @@ func (s *Store) Maintain(ctx context.Context) error {
 		return err
 	}
 	return s.makeRoom(ctx)
+}
+
+// Client returns the client of the embedded etcd, to damage what it holds.
+func (s *Store) Client() *clientv3.Client { return s.client }
+
+// SetCommitTimeout sets how long Commit tries to learn what became of its transaction.
+func (s *Store) SetCommitTimeout(d time.Duration) { s.commitTimeout = d }
+
+// RecentCount is how many change sets are kept in memory for watchers.
+const RecentCount = recentCount
+
+// SplitBackup returns the entries of a backup in their encoded form.
+func SplitBackup(file []byte) ([][]byte, error) {
+	br, err := newBackupReader(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	var entries [][]byte
+	for {
+		key, value, err := br.next(nil)
+		if err != nil || key == "" {
+			return entries, err
+		}
+		var b bytes.Buffer
+		bw, err := newBackupWriter(&b)
+		if err == nil {
+			err = bw.entry(key, value)
+		}
+		if err == nil {
+			err = bw.w.Flush()
+		}
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, b.Bytes()[len(backupMagic):])
+	}
 }

@@ -21,27 +21,13 @@ const (
 // follow shows every change set that becomes visible after the revision rev of etcd, until the context ends.
 func (s *Store) follow(ctx context.Context, rev int64) {
 	defer close(s.done)
-	for ctx.Err() == nil {
-		for resp := range s.client.Watch(clientv3.WithRequireLeader(ctx), keyHead, clientv3.WithRev(rev+1)) {
-			if err := resp.Err(); err != nil {
-				s.log.WarnContext(ctx, "watch of the head broke", "err", err)
-				break
-			}
-			if len(resp.Events) == 0 {
-				continue
-			}
-			kv := resp.Events[len(resp.Events)-1].Kv
-			if !s.catchUp(ctx, kv.Value) {
-				return
-			}
-			rev = kv.ModRevision
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		// What the broken watch missed is found from the head itself.
+	for {
+		rev = s.watchHead(ctx, rev)
+		// What a broken watch missed is found from the head itself.
 		select {
 		case <-time.After(followPause):
+		case <-s.failed:
+			return
 		case <-ctx.Done():
 			return
 		}
@@ -51,13 +37,34 @@ func (s *Store) follow(ctx context.Context, rev int64) {
 			s.log.WarnContext(ctx, "read of the head failed", "err", err)
 		case kv == nil:
 			s.fail(corrupt("the head is gone"))
-			return
-		case !s.catchUp(ctx, kv.Value):
-			return
-		default:
+		case s.catchUp(ctx, kv.Value):
 			rev = kv.ModRevision
 		}
 	}
+}
+
+// watchHead shows the change sets after the revision rev until the watch breaks, and returns the revision of the last
+// one.
+func (s *Store) watchHead(ctx context.Context, rev int64) int64 {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the watch
+	for resp := range s.client.Watch(clientv3.WithRequireLeader(ctx), keyHead, clientv3.WithRev(rev+1)) {
+		if err := resp.Err(); err != nil {
+			if ctx.Err() == nil {
+				s.log.WarnContext(ctx, "watch of the head broke", "err", err)
+			}
+			return rev
+		}
+		if len(resp.Events) == 0 {
+			continue
+		}
+		kv := resp.Events[len(resp.Events)-1].Kv
+		if !s.catchUp(ctx, kv.Value) {
+			return rev
+		}
+		rev = kv.ModRevision
+	}
+	return rev
 }
 
 // catchUp shows all change sets up to the head whose value is given. It tries until that is done, or the context
@@ -77,9 +84,6 @@ func (s *Store) catchUp(ctx context.Context, value []byte) bool {
 			return false
 		case errors.Is(err, ErrCorrupt):
 			s.fail(err)
-			return false
-		case errors.Is(err, store.ErrCompacted):
-			s.fail(corrupt("change sets that nobody has read are gone: %w", err))
 			return false
 		}
 		s.log.WarnContext(ctx, "change sets could not be read", "err", err)
@@ -101,22 +105,33 @@ func (s *Store) advance(ctx context.Context, head headRecord) error {
 		return corrupt("the head went from %d.%d to %d.%d", at.Epoch, at.Seq, head.Epoch, head.Seq)
 	}
 	for c, err := range s.changes(ctx, at, head.Seq) {
+		if err == nil {
+			err = s.show(ctx, c)
+		}
+		if errors.Is(err, store.ErrCompacted) {
+			return corrupt("what follows %d.%d is gone: %w", at.Epoch, at.Seq, err)
+		}
 		if err != nil {
 			return err
-		}
-		begin := time.Now()
-		v, cs, err := s.apply(ctx, s.state.Load(), c)
-		if err != nil {
-			return err
-		}
-		s.metrics.applySeconds.Observe(time.Since(begin).Seconds())
-		s.publish(v, cs, c.Bytes)
-		if s.imageDue() {
-			s.wantMaintenance()
 		}
 	}
 	if s.state.Load().head() != head {
 		return corrupt("the head %d.%d is not the hash of the last change set", head.Epoch, head.Seq)
+	}
+	return nil
+}
+
+// show makes the state that of the change set c, which follows it.
+func (s *Store) show(ctx context.Context, c change) error {
+	begin := time.Now()
+	v, cs, err := s.apply(ctx, s.state.Load(), c)
+	if err != nil {
+		return err
+	}
+	s.metrics.applySeconds.Observe(time.Since(begin).Seconds())
+	s.publish(v, cs, c.Bytes)
+	if s.imageDue() {
+		s.wantMaintenance()
 	}
 	return nil
 }

@@ -128,6 +128,17 @@ func status(name string) int {
 	return 0
 }
 
+// counter returns the value of a counter without labels.
+func counter(reg *prometheus.Registry, name string) float64 {
+	families, _ := reg.Gather()
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return 0
+}
+
 // gauge returns the value of a metric without labels.
 func gauge(reg *prometheus.Registry, name string) float64 {
 	families, _ := reg.Gather()

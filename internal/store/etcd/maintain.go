@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -52,6 +53,8 @@ func (s *Store) maintain(ctx context.Context) {
 
 // maintainOnce does all that is due.
 func (s *Store) maintainOnce(ctx context.Context) error {
+	s.maintenance.Lock()
+	defer s.maintenance.Unlock()
 	var errs []error
 	if s.imageDue() {
 		errs = append(errs, s.writeImage(ctx))
@@ -86,9 +89,12 @@ func (s *Store) makeRoom(ctx context.Context) error {
 		}
 	}
 	if free := status.DbSize - status.DbSizeInUse; full || free > defragBytes && free > status.DbSize/2 {
+		if err := s.roomFor(status.DbSizeInUse); err != nil {
+			return fmt.Errorf("rewrite the database: %w", err)
+		}
 		begin := time.Now()
-		if _, err := s.client.Defragment(ctx, ""); err != nil {
-			return s.translate(err)
+		if err := s.server.defragment(); err != nil {
+			return err
 		}
 		s.log.InfoContext(ctx, "database rewritten", "was_bytes", status.DbSize, "used_bytes", status.DbSizeInUse, "took", time.Since(begin))
 		if status, err = s.client.Status(ctx, ""); err != nil {

@@ -112,6 +112,9 @@ func requireEmpty(dir string) error {
 
 // moveDir makes the directory from appear as to, which is missing or empty, and makes that durable.
 func moveDir(from, to string) error {
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // it is not empty any more
+	}
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}

@@ -108,6 +108,14 @@ func startServer(ctx context.Context, opts serverOptions) (*server, error) {
 	return s, nil
 }
 
+// defragment rewrites the database without the pages that are free. The in-process client cannot ask for that.
+func (s *server) defragment() error {
+	if err := s.etcd.Server.Backend().Defrag(); err != nil {
+		return fmt.Errorf("rewrite the database: %w", err)
+	}
+	return nil
+}
+
 // stop ends etcd and waits for it.
 func (s *server) stop() {
 	s.client.Close() //nolint:errcheck // it has no connection whose closing could fail

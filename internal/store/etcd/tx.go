@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// commitTimeout is how long Commit tries to learn what became of its transaction.
-	commitTimeout = 30 * time.Second
+	// defaultCommitTimeout is how long Commit tries to learn what became of its transaction.
+	defaultCommitTimeout = 30 * time.Second
 	// commitPause is how long it waits between two tries.
 	commitPause = 50 * time.Millisecond
 )
@@ -257,19 +257,21 @@ func (t *tx) record(info store.Info) ([]byte, error) {
 // once, and that the record under the key of the change set tells whose it was.
 func (t *tx) decide(ctx context.Context, base, rec []byte, then []clientv3.Op) error {
 	key := changeKey(t.next.Seq)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.s.commitTimeout)
 	defer cancel()
 	unknown := false
 	for {
-		resp, err := t.s.txn(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.Value(keyHead), "=", string(base))}, then,
+		resp, err := t.s.txn(ask, []clientv3.Cmp{clientv3.Compare(clientv3.Value(keyHead), "=", string(base))}, then,
 			[]clientv3.Op{clientv3.OpGet(key)})
 		switch {
 		case err == nil && resp.Succeeded:
-			return t.s.waitFor(ctx, t.next)
+			t.s.waitFor(ctx, t.next)
+			return nil
 		case err == nil:
 			kvs := resp.Responses[0].GetResponseRange().Kvs
 			if len(kvs) == 1 && string(kvs[0].Value) == string(rec) {
-				return t.s.waitFor(ctx, t.next)
+				t.s.waitFor(ctx, t.next)
+				return nil
 			}
 			return store.ErrConflict
 		case !unknown && (errors.Is(err, store.ErrStorageFull) || errors.Is(err, store.ErrClosed)):
@@ -278,7 +280,7 @@ func (t *tx) decide(ctx context.Context, base, rec []byte, then []clientv3.Op) e
 		unknown = true
 		select {
 		case <-time.After(commitPause):
-		case <-ctx.Done():
+		case <-ask.Done():
 			return fmt.Errorf("%w: %w", store.ErrUnknown, err)
 		case <-t.s.failed:
 			return fmt.Errorf("%w: %w", store.ErrUnknown, t.s.err)
@@ -286,24 +288,24 @@ func (t *tx) decide(ctx context.Context, base, rec []byte, then []clientv3.Op) e
 	}
 }
 
-// waitFor waits until the state shows v, which is committed. It gives up silently, because the change set is durable
-// whether or not this node comes to show it.
-func (s *Store) waitFor(ctx context.Context, v store.Version) error {
+// waitFor waits until the state shows v, which is committed. It also returns when the caller leaves or the state will
+// never show it, because v is durable all the same.
+func (s *Store) waitFor(ctx context.Context, v store.Version) {
 	for {
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
 		if !s.state.Load().Version().Before(v) {
-			return nil
+			return
 		}
 		select {
 		case <-changed:
 		case <-s.failed:
-			return nil
+			return
 		case <-s.done:
-			return nil
+			return
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }

@@ -50,6 +50,9 @@ func (s *Store) after(ctx context.Context, at *view) (store.ChangeSet, *view, er
 		case <-s.failed:
 			return store.ChangeSet{}, nil, s.err
 		case <-s.done:
+			if err := s.Err(); err != nil {
+				return store.ChangeSet{}, nil, err
+			}
 			return store.ChangeSet{}, nil, store.ErrClosed
 		}
 	}
