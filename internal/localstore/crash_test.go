@@ -58,7 +58,7 @@ func child(t *testing.T, mode, dir string, seq uint64) *exec.Cmd {
 func payloadOf(seq uint64) []byte {
 	rng := rand.New(rand.NewPCG(seq, 0))
 	seed := sha256.Sum256(binary.BigEndian.AppendUint64(nil, seq))
-	return bytes.Repeat(seed[:], rng.IntN(30_000))
+	return bytes.Repeat(seed[:], rng.IntN(150_000))
 }
 
 // childWrites saves generations, deltas, shards and log records without end and tells on standard output what has
@@ -79,7 +79,11 @@ func childWrites() {
 	for {
 		seq++
 		n, err := s.SaveGeneration(localstore.Meta{Epoch: 1, Seq: seq}, func(w io.Writer) error {
-			_, err := w.Write(payloadOf(seq))
+			payload := payloadOf(seq)
+			_, err := w.Write(payload[:len(payload)/2])
+			check(err)
+			fmt.Println("half generation")
+			_, err = w.Write(payload[len(payload)/2:])
 			return err
 		})
 		check(err)
@@ -93,8 +97,12 @@ func childWrites() {
 		// Every batch gives all ten shards the same content, so that a half batch would show.
 		check(shards.Replace(true, func(put func(uint16, []byte) error) error {
 			for i := range uint16(10) {
-				if err := put(i, binary.BigEndian.AppendUint64(nil, seq)); err != nil {
+				content := append(binary.BigEndian.AppendUint64(nil, seq), make([]byte, 200_000)...)
+				if err := put(i, content); err != nil {
 					return err
+				}
+				if i == 5 {
+					fmt.Println("half shards")
 				}
 			}
 			return nil
@@ -131,16 +139,27 @@ func TestKilledWhileWriting(t *testing.T) {
 		if !lines.Scan() {
 			t.Fatalf("round %d: the child acknowledged nothing", round)
 		}
-		kill := time.AfterFunc(time.Duration(rng.IntN(60_000))*time.Microsecond, func() {
-			_ = cmd.Process.Kill() // ends the scan below; if it cannot be killed the test times out
-		})
+		kill := func() { _ = cmd.Process.Kill() } // ends the scan below; if it cannot be killed the test times out
+		// A third of the children die in the midst of a generation, a third in the midst of a batch of shards, the others
+		// at any moment.
+		at := []string{"half generation", "half shards", ""}[round%3]
+		passed := rng.IntN(6)
+		timer := time.AfterFunc(time.Hour, kill)
+		if at == "" {
+			timer.Reset(time.Duration(rng.IntN(60_000)) * time.Microsecond)
+		}
 		for more := true; more; more = lines.Scan() {
+			if lines.Text() == at {
+				if passed--; passed < 0 {
+					kill()
+				}
+			}
 			what, number, _ := strings.Cut(lines.Text(), " ")
 			if seq, err := strconv.ParseUint(number, 10, 64); err == nil {
 				acked[what] = seq
 			}
 		}
-		kill.Stop()
+		timer.Stop()
 		var exit *exec.ExitError
 		if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("round %d: child ended with %v, want SIGKILL", round, err)
