@@ -87,7 +87,7 @@ func (c *conn) endBody() {
 	switch {
 	case c.faulty:
 		c.linger()
-	case !c.hasBody || c.bodyDone.Load():
+	case !c.hasBody || c.bodyDone.Load() || c.whole && !c.keep:
 	case c.keep:
 		c.keep = c.drain(drainBelow)
 	default:

@@ -36,6 +36,11 @@ type conn struct {
 	*work  // nil while the connection is parked
 
 	idle      bool // waiting for a request
+	begun     bool // some of a head has been read
+	armed     bool // and what is missing of it has a deadline
+	pending   bool // begin has prepared a request that advance could not serve
+	regular   bool // the client has kept the connection for a second request, so it is not going to close it at once
+	isParked  bool
 	keep      bool // read another request when this one is done
 	wrote     bool // some of the response has been written
 	broken    bool // the connection cannot be used any more
@@ -62,6 +67,7 @@ type work struct {
 	expect   bool // the client waits for 100 before it sends the body
 	trailers bool // the client takes trailers
 	hasBody  bool
+	whole    bool // serving the request needs no reading
 	faulty   bool // the head was refused; more of the like may be on its way
 	clientIP []byte
 }
@@ -102,7 +108,21 @@ func (c *conn) cut() {
 	_ = c.tcp.Conn.Close()
 }
 
+// park notes that the connection has given back its memory, or has it again.
+func (c *conn) park(parked bool) {
+	if c.isParked == parked {
+		return
+	}
+	c.isParked = parked
+	if parked {
+		c.srv.metrics.parked.Inc()
+	} else {
+		c.srv.metrics.parked.Dec()
+	}
+}
+
 func (c *conn) close() {
+	c.park(false)
 	if c.work != nil {
 		c.release()
 	}
@@ -130,68 +150,128 @@ func (c *conn) serve() {
 	}
 	c.work = c.srv.work()
 	c.filled = 0
-	for c.readRequest() {
+	buffer, handle := c.buffer, c.handle // made once: each is an allocation
+	c.awaitRequest()
+	for c.readRequest(buffer, handle) {
 		c.exchange()
 		if !c.keep {
 			return
 		}
 		c.next()
-	}
-}
-
-// readRequest reads until the head of a request is complete and begins the exchange. It returns false if the connection
-// has come to its end.
-func (c *conn) readRequest() bool {
-	if c.filled == 0 && !c.awaitRequest() {
-		return false
-	}
-	c.x.Start = time.Now()
-	c.x.Reset()
-	c.parser.Reset(c.srv.Limits)
-	armed := false
-	for {
-		n, err := c.parser.Request(c.buf[:c.filled], &c.x.Req)
-		if n > 0 || err != nil {
-			c.begin(n, err)
-			return true
-		}
-		if c.filled == len(c.buf) {
-			c.buf = append(c.buf, make([]byte, len(c.buf))...)
-		}
-		if !armed {
-			c.tcp.ArmRead(c.srv.Timeouts.Head)
-			armed = true
-		}
-		m, err := c.stream.Read(c.buf[c.filled:])
-		c.filled += m
-		if m == 0 && err != nil {
-			if errors.Is(err, sweep.ErrTimeout) {
-				c.begin(0, errHeadTimeout)
-				return true
-			}
-			return false // in the middle of a head: nobody is there to be told
+		if c.filled == 0 {
+			c.awaitRequest()
 		}
 	}
 }
 
-// awaitRequest waits for the first bytes of a request, however long that takes within the limits.
-func (c *conn) awaitRequest() bool {
+// awaitRequest begins to wait for a request.
+func (c *conn) awaitRequest() {
 	c.idle = true
-	t := &c.srv.Timeouts
-	c.tcp.ArmRead(t.Park)
-	n, err := c.stream.Read(c.buf)
-	if err != nil && errors.Is(err, sweep.ErrTimeout) {
-		c.release()
-		c.srv.metrics.parked.Inc()
-		c.tcp.ArmRead(max(t.Idle-t.Park, sweep.Tick))
-		n, err = c.stream.Read(c.parked[:])
-		c.srv.metrics.parked.Dec()
-		c.work = c.srv.work()
-		copy(c.buf, c.parked[:n])
+	c.tcp.ArmRead(c.srv.Timeouts.Park)
+}
+
+// readRequest serves requests for as long as each of them has been read whole when its turn comes. It returns true when
+// begin has prepared one of which more must be read, and false if the connection has come to its end.
+func (c *conn) readRequest(buffer func() []byte, handle func(int) sweep.Next) bool {
+	c.pending = false
+	if c.filled > 0 && c.advance() == sweep.Leave {
+		return c.pending
 	}
-	c.idle = false
-	c.filled = n
-	return err == nil || n > 0
+	for {
+		err := c.pull(buffer, handle)
+		switch {
+		case err == nil:
+			return c.pending
+		case !errors.Is(err, sweep.ErrTimeout):
+			return false // within a head, nobody is there to be told
+		case c.begun:
+			c.begun = false
+			c.begin(0, errHeadTimeout)
+			return true
+		case c.isParked:
+			return false // idle for too long
+		}
+		c.release()
+		c.park(true)
+		c.tcp.ArmRead(max(c.srv.Timeouts.Idle-c.srv.Timeouts.Park, sweep.Tick))
+	}
+}
+
+// pull reads into buffer and has it handled until handle wants to leave, or reading fails.
+func (c *conn) pull(buffer func() []byte, handle func(int) sweep.Next) error {
+	if c.plain {
+		return c.tcp.Loop(buffer, handle)
+	}
+	for {
+		n, err := c.stream.Read(buffer())
+		if n == 0 && err != nil {
+			return err
+		}
+		if n > 0 && handle(n) == sweep.Leave {
+			return nil
+		}
+	}
+}
+
+// buffer returns where to read the next piece of a head to.
+func (c *conn) buffer() []byte {
+	if c.isParked {
+		return c.parked[:]
+	}
+	return c.buf[c.filled:]
+}
+
+// handle takes in what has been read.
+func (c *conn) handle(n int) sweep.Next {
+	if c.isParked {
+		c.park(false)
+		c.work = c.srv.work()
+		c.filled = copy(c.buf, c.parked[:n])
+	} else {
+		c.filled += n
+	}
+	return c.advance()
+}
+
+// advance parses and serves what is in the buffer. It must not read: what needs that is left pending.
+func (c *conn) advance() sweep.Next {
+	for c.filled > 0 {
+		if !c.begun {
+			c.begun, c.idle = true, false
+			c.x.Start = time.Now()
+			c.x.Reset()
+			c.parser.Reset(c.srv.Limits)
+			c.armed = false
+		}
+		n, err := c.parser.Request(c.buf[:c.filled], &c.x.Req)
+		if n == 0 && err == nil {
+			if c.filled == len(c.buf) {
+				c.buf = append(c.buf, make([]byte, len(c.buf))...)
+			}
+			if !c.armed {
+				c.armed = true
+				c.tcp.ArmRead(c.srv.Timeouts.Head)
+			}
+			return sweep.ReadOn
+		}
+		c.begun = false
+		c.begin(n, err)
+		if !c.whole {
+			c.pending = true
+			return sweep.Leave
+		}
+		c.exchange()
+		if !c.keep {
+			return sweep.Leave
+		}
+		c.next()
+	}
+	c.awaitRequest()
+	if c.regular {
+		return sweep.Wait
+	}
+	c.regular = true
+	return sweep.ReadOn
 }
 
 // release gives the memory back that only a busy connection needs.

@@ -33,7 +33,7 @@ func (c *conn) begin(n int, err error) {
 	c.x.Protocol = exchange.HTTP11
 	c.x.ClientIP = c.client
 	c.wrote, c.head, c.expect, c.trailers, c.hasBody = false, false, false, false, false
-	c.faulty = false
+	c.faulty, c.whole = false, false
 	c.minor = 1
 	c.stopBody.Store(false)
 	if err == nil {
@@ -85,6 +85,7 @@ func (c *conn) accept(n int) error {
 		return errTooManyFields
 	}
 	c.body.Reset(c.stream, c.srv.Bodies, framing, length, c.buf, n, c.filled)
+	c.whole = framing == h1.NoBody || framing == h1.Length && length <= int64(c.filled-n)
 	if framing != h1.NoBody && length != 0 {
 		c.hasBody = true
 		c.bodyBegun.Store(false)

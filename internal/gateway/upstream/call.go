@@ -43,7 +43,7 @@ type call struct {
 	parser   h1.Parser
 	body     h1.Body
 	in       []byte // what is read: head of the response, and what fits of its body
-	received int    // bytes of the response so far, informational ones included
+	received int    // bytes of the response so far, informational ones included; send may have read the first
 	reusable bool   // the connection can be used again after the response
 	limit    time.Duration
 	failed   *h1.Fault // why the body broke off
@@ -115,21 +115,28 @@ func (c *call) use(e *endpoint, conn *conn) {
 // Cancelled implements sweep.Owner: it tells whoever was woken from reading whether to give up.
 func (c *call) Cancelled() bool { return c.x.Cancelled() || c.pump.fault.Load() != nil }
 
-// send sends the head of the request, and the body if it was taken. It tells whether any of it may have arrived.
+// send sends the head of the request, and the body if it was taken. Unless the body is a stream it also waits for the
+// begin of the response, but not for long. It tells whether any of the request may have arrived.
 func (c *call) send() (bool, error) {
 	c.out = c.appendHead(c.out[:0])
 	if !c.stream {
 		c.out = append(c.out, c.sending...)
 	}
 	c.conn.tcp.ArmWrite(c.settings.idle)
-	n, err := c.conn.stream.Write(c.out)
-	if err != nil {
+	if c.stream || !c.conn.plain {
+		n, err := c.conn.stream.Write(c.out)
+		if err == nil && c.stream {
+			c.pump.start()
+		}
 		return n > 0, err
 	}
-	if c.stream {
-		c.pump.start()
+	c.conn.tcp.ArmRead(min(firstLook, c.settings.response))
+	n, sent, err := c.conn.tcp.Ask(c.out, c.in)
+	c.received = n
+	if errors.Is(err, sweep.ErrTimeout) && sent {
+		err = nil // receive goes on
 	}
-	return true, nil
+	return sent, err
 }
 
 // mayRepeat tells whether sending the request again does no harm.
@@ -203,7 +210,7 @@ func (c *call) receive() error {
 	x.Resp.Reset()
 	c.parser.Reset(c.backend.registry.opts.Limits)
 	c.limit = c.settings.response
-	filled, informs := 0, 0
+	filled, informs := c.received, 0
 	for {
 		n, err := c.parser.Response(c.in[:filled], &x.Resp)
 		if err != nil {

@@ -47,6 +47,7 @@ type endpoint struct {
 type conn struct {
 	tcp    sweep.Conn
 	stream io.ReadWriter // on top of tcp
+	plain  bool          // stream is tcp
 	since  time.Duration // idle since, on the sweeper's clock
 	reused bool
 }
@@ -189,7 +190,7 @@ func (e *endpoint) connect(ctx context.Context, o *Options, s *settings) (*conn,
 	}
 	c := new(conn)
 	o.Sweeper.Add(&c.tcp, nc)
-	c.stream = &c.tcp
+	c.stream, c.plain = &c.tcp, true
 	if s.tls == nil {
 		return c, nil
 	}
@@ -203,6 +204,6 @@ func (e *endpoint) connect(ctx context.Context, o *Options, s *settings) (*conn,
 		_ = c.tcp.Close()
 		return nil, err
 	}
-	c.stream = tc
+	c.stream, c.plain = tc, false
 	return c, nil
 }

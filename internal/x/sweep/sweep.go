@@ -92,7 +92,7 @@ func (s *Sweeper) sweep() {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, c := range sh.conns {
-			if past(c.read.Load(), now) || past(c.write.Load(), now) {
+			if past(c.readBy.Load(), now) || past(c.writeBy.Load(), now) {
 				sh.due = append(sh.due, c)
 			}
 		}
@@ -121,10 +121,12 @@ type Conn struct {
 	index   int // in shard.conns; guarded by shard.mu
 
 	// The deadlines, on the clock of the sweeper: 0 is none, and one that has fired is negative.
-	read, write atomic.Int64
+	readBy, writeBy atomic.Int64
 
 	// Owner ends the waiting of Read when it is cancelled; nil for none. It belongs to the goroutine that reads.
 	Owner Owner
+
+	raw raw
 }
 
 // Add starts looking after nc.
@@ -154,10 +156,10 @@ func (c *Conn) Close() error {
 
 // ArmRead gives the reads that follow d from now on, together. 0 gives them all the time there is. There is no need to
 // disarm it: a deadline that passes while nobody waits does nothing.
-func (c *Conn) ArmRead(d time.Duration) { c.arm(&c.read, d) }
+func (c *Conn) ArmRead(d time.Duration) { c.arm(&c.readBy, d) }
 
 // ArmWrite is ArmRead for writes.
-func (c *Conn) ArmWrite(d time.Duration) { c.arm(&c.write, d) }
+func (c *Conn) ArmWrite(d time.Duration) { c.arm(&c.writeBy, d) }
 
 // arm counts from the end of the present tick, so that nothing fires early.
 func (c *Conn) arm(deadline *atomic.Int64, d time.Duration) {
@@ -176,10 +178,10 @@ var aLongTimeAgo = time.Unix(1, 0)
 func (c *Conn) expire(now int64) {
 	// Errors say that the connection is closed, and then nobody waits for it. Marking the deadline as fired fails if
 	// it has just been armed anew: then there was no need to wake.
-	if at := c.read.Load(); past(at, now) && c.read.CompareAndSwap(at, -at) {
+	if at := c.readBy.Load(); past(at, now) && c.readBy.CompareAndSwap(at, -at) {
 		_ = c.Conn.SetReadDeadline(aLongTimeAgo)
 	}
-	if at := c.write.Load(); past(at, now) && c.write.CompareAndSwap(at, -at) {
+	if at := c.writeBy.Load(); past(at, now) && c.writeBy.CompareAndSwap(at, -at) {
 		_ = c.Conn.SetWriteDeadline(aLongTimeAgo)
 	}
 }
@@ -194,22 +196,29 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		// Clear first: a wake-up from now on is not lost.
-		if err := c.Conn.SetReadDeadline(time.Time{}); err != nil {
+		if err := c.woken(); err != nil {
 			return 0, err
-		}
-		if c.Owner != nil && c.Owner.Cancelled() {
-			return 0, ErrCancelled
-		}
-		if c.read.Load() < 0 {
-			return 0, ErrTimeout
 		}
 	}
 }
 
-// Write writes as a net.Conn does. ErrTimeout: the deadline has passed.
-func (c *Conn) Write(p []byte) (int, error) {
-	n := 0
+// woken is called by who was woken from waiting to read. It returns why to give up, or nil.
+func (c *Conn) woken() error {
+	// Clear first: a wake-up from now on is not lost.
+	if err := c.Conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if c.Owner != nil && c.Owner.Cancelled() {
+		return ErrCancelled
+	}
+	if c.readBy.Load() < 0 {
+		return ErrTimeout
+	}
+	return nil
+}
+
+// write writes p[n:].
+func (c *Conn) write(p []byte, n int) (int, error) {
 	for {
 		m, err := c.Conn.Write(p[n:])
 		n += m
@@ -219,7 +228,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if err := c.Conn.SetWriteDeadline(time.Time{}); err != nil {
 			return n, err
 		}
-		if c.write.Load() < 0 {
+		if c.writeBy.Load() < 0 {
 			return n, ErrTimeout
 		}
 	}
@@ -235,7 +244,7 @@ func (c *Conn) WriteBuffers(b *net.Buffers) error {
 		if err := c.Conn.SetWriteDeadline(time.Time{}); err != nil {
 			return err
 		}
-		if c.write.Load() < 0 {
+		if c.writeBy.Load() < 0 {
 			return ErrTimeout
 		}
 	}

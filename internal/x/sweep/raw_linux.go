@@ -1,0 +1,191 @@
+package sweep
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// Reading a net.Conn begins with a system call that mostly finds nothing; only then the goroutine is parked until there
+// is something. For a proxy these are two of six system calls per request. What follows leaves them out, by means of the
+// standard library: the callback of syscall.RawConn.Read is called again whenever the connection may have become
+// readable, and nothing obliges it to read the first time.
+//
+// That is safe because the runtime's poller is edge-triggered and remembers an edge until it is waited for or reset, which
+// RawConn.Read does once, at its begin. Who has read everything and stays within one RawConn.Read cannot miss anything.
+//
+// The sockets never block, so the system calls are made without telling the scheduler, which would otherwise look for
+// another thread whenever one of them takes more than 20 µs.
+
+// raw is what a Conn needs for that.
+type raw struct {
+	conn syscall.RawConn
+	step func(fd uintptr) bool // the callback; made once
+	fd   int                   // while within RawConn.Read; 0 otherwise
+
+	asking  bool // step is that of Ask
+	wrote   bool
+	sent    bool
+	out, in []byte
+	n       int
+	err     error
+
+	buffer func() []byte
+	handle func(n int) Next
+}
+
+// canRaw tells whether c can be used in this way.
+func (c *Conn) canRaw() bool {
+	r := &c.raw
+	if r.step == nil {
+		r.step = c.rawStep
+		if s, ok := c.Conn.(syscall.Conn); ok {
+			r.conn, _ = s.SyscallConn() // if it fails, so will everything else
+		}
+	}
+	return r.conn != nil
+}
+
+// Ask writes out, waits for an answer and reads what there is of it into in. Nothing must be left to read from before. sent
+// tells whether any of out may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
+func (c *Conn) Ask(out, in []byte) (n int, sent bool, err error) {
+	if !c.canRaw() {
+		return c.askSimply(out, in)
+	}
+	r := &c.raw
+	r.asking, r.wrote, r.sent = true, false, false
+	r.out, r.in, r.n, r.err = out, in, 0, nil
+	err = c.rawRead()
+	r.out, r.in = nil, nil
+	return r.n, r.sent, err
+}
+
+// Loop reads into what buffer returns, which must not be empty, and has handle called with the number of bytes, until that
+// wants to leave. Meanwhile nothing must call Read. Waiting ends as that of Read does.
+func (c *Conn) Loop(buffer func() []byte, handle func(n int) Next) error {
+	if !c.canRaw() {
+		return c.loopSimply(buffer, handle)
+	}
+	r := &c.raw
+	r.asking, r.err = false, nil
+	r.buffer, r.handle = buffer, handle
+	defer func() { r.fd = 0 }() // handle may panic
+	return c.rawRead()
+}
+
+// rawRead runs the callback until it is done or fails.
+func (c *Conn) rawRead() error {
+	r := &c.raw
+	for {
+		err := r.conn.Read(r.step)
+		r.fd = 0
+		if err == nil {
+			return r.err
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if err := c.woken(); err != nil {
+			return err
+		}
+	}
+}
+
+// rawStep is called at the begin of RawConn.Read, and when the connection may have become readable. It returns true when
+// it is done.
+func (c *Conn) rawStep(fd uintptr) bool {
+	c.raw.fd = int(fd)
+	if c.raw.asking {
+		return c.askStep()
+	}
+	return c.loopStep()
+}
+
+func (c *Conn) askStep() bool {
+	r := &c.raw
+	if !r.wrote {
+		n, err := c.Write(r.out)
+		r.wrote, r.sent, r.err = true, n > 0, err
+		return err != nil
+	}
+	n, errno := rawRead(r.fd, r.in)
+	if errno == syscall.EAGAIN {
+		return false
+	}
+	r.n, r.err = n, readError(n, errno)
+	return true
+}
+
+func (c *Conn) loopStep() bool {
+	r := &c.raw
+	for {
+		p := r.buffer()
+		n, errno := rawRead(r.fd, p)
+		if errno == syscall.EAGAIN {
+			return false
+		}
+		if r.err = readError(n, errno); r.err != nil {
+			return true
+		}
+		switch r.handle(n) {
+		case Leave:
+			return true
+		case Wait:
+			if n < len(p) { // nothing was left behind
+				return false
+			}
+		}
+	}
+}
+
+func readError(n int, errno syscall.Errno) error {
+	switch {
+	case errno != 0:
+		return os.NewSyscallError("read", errno)
+	case n == 0:
+		return io.EOF
+	}
+	return nil
+}
+
+// Write writes as a net.Conn does. ErrTimeout: the deadline has passed.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.raw.fd == 0 || len(p) == 0 {
+		return c.write(p, 0)
+	}
+	// Mostly all is taken at once. What is not, or fails, is left to the net.Conn.
+	n, errno := rawWrite(c.raw.fd, p)
+	if errno != 0 {
+		n = 0
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	return c.write(p, n)
+}
+
+func rawRead(fd int, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+func rawWrite(fd int, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}

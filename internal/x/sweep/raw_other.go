@@ -1,0 +1,18 @@
+//go:build !linux
+
+package sweep
+
+type raw struct{}
+
+// Ask writes out, waits for an answer and reads what there is of it into in. Nothing must be left to read from before. sent
+// tells whether any of out may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
+func (c *Conn) Ask(out, in []byte) (n int, sent bool, err error) { return c.askSimply(out, in) }
+
+// Loop reads into what buffer returns, which must not be empty, and has handle called with the number of bytes, until that
+// wants to leave. Meanwhile nothing must call Read. Waiting ends as that of Read does.
+func (c *Conn) Loop(buffer func() []byte, handle func(n int) Next) error {
+	return c.loopSimply(buffer, handle)
+}
+
+// Write writes as a net.Conn does. ErrTimeout: the deadline has passed.
+func (c *Conn) Write(p []byte) (int, error) { return c.write(p, 0) }
