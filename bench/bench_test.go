@@ -164,6 +164,16 @@ func TestWaitForEnds(t *testing.T) {
 	}
 }
 
+func TestParseCollections(t *testing.T) {
+	t.Parallel()
+	got, err := parseCollections([]byte("gc 1 @0.021s 2%: 0.1+0.2+0.3 ms clock, 0.1+0.2/0.3/0.4+0.5 ms cpu, 4->5->3 MB, 4 MB goal, 0 MB stacks, 0 MB globals, 2 P\n" +
+		"level=INFO msg=\"10->20->30 MB, \"\n" +
+		"gc 2 @120.5s 0%: 0.1+0.2+0.3 ms clock, 0.1+0.2/0.3/0.4+0.5 ms cpu, 40->41->20 MB, 42 MB goal, 0 MB stacks, 0 MB globals, 2 P (forced)\n"))
+	if diff := cmp.Diff([]collection{{left: 3 << 20}, {left: 20 << 20, forced: true}}, got, cmp.AllowUnexported(collection{})); err != nil || diff != "" {
+		t.Errorf("parseCollections: %v, (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestParseSample(t *testing.T) {
 	t.Parallel()
 	got, err := parseSample("Running 1s test\nSAMPLE {\"requests\": 10, \"errors\": 1, \"duration_us\": 2000000, \"p50_us\": 40, \"p99_us\": 99}\n")

@@ -283,7 +283,8 @@ func (b *feedBench) credentials(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.note(fmt.Sprintf("gateway_rss_for_%d_credentials_bytes", first), float64(after-before), 20e6)
+	b.note(fmt.Sprintf("gateway_heap_for_%d_credentials_bytes", first), float64(after.heap-before.heap), noLimit)
+	b.note(fmt.Sprintf("gateway_rss_for_%d_credentials_bytes", first), float64(after.rss-before.rss), 20e6)
 	if b.options.credentials == first {
 		return nil
 	}
@@ -304,7 +305,8 @@ func (b *feedBench) credentials(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.note("gateway_rss_with_all_bytes", float64(after), noLimit)
+	b.note("gateway_heap_with_all_bytes", float64(after.heap), noLimit)
+	b.note("gateway_rss_with_all_bytes", float64(after.rss), noLimit)
 	return nil
 }
 
@@ -335,29 +337,6 @@ func (b *feedBench) importKeys(ctx context.Context, first, last int) error {
 		return err
 	}
 	return b.gateway.serves(ctx, b.gateway.addr, keyedHost, keyedPath, keyValue(last-1), 200)
-}
-
-// settled returns the memory that g has resident once it has not grown or shrunk by a hundredth for some seconds.
-func (g *gatewayNode) settled(ctx context.Context) (int64, error) {
-	const calm = 10
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	var last int64
-	for same := 0; same < calm; {
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-tick.C:
-		}
-		u, err := g.usage()
-		if err != nil {
-			return 0, err
-		}
-		if same++; max(u.rss-last, last-u.rss) > last/100 {
-			same, last = 0, u.rss
-		}
-	}
-	return last, nil
 }
 
 // feedLoad is a slow, steady load on random APIs that counts what fails.

@@ -114,7 +114,7 @@ func (c *controlNode) startGateway(ctx context.Context, o options, dir, name, li
 	if err := os.WriteFile(file, []byte(token.Token), 0o600); err != nil {
 		return nil, err
 	}
-	return startGatewayAgain(ctx, o, dir, name, "127.0.0.1:0", append(argv, "--control", linkAddr, "--join-token-file", file)...)
+	return startGatewayAgain(ctx, o, dir, name, "127.0.0.1:0", append(argv, "--name", name, "--control", linkAddr, "--join-token-file", file)...)
 }
 
 // startGatewayAgain starts a gateway from the data that it has in dir.

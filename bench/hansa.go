@@ -61,7 +61,7 @@ func startHansaSubject(ctx context.Context, o options, control *controlNode, dir
 		proxyCase: c, name: subjectHansa, version: hansaVersion(ctx, o.hansa),
 		load: load{host: proxyHost, path: plainPath, connections: o.connections},
 	}
-	log, key := "off", ""
+	log, key := "/dev/null", ""
 	if c.name == caseKeyQuota {
 		log, key = filepath.Join(dir, "access.log"), keyValue(keyQuotaKeys-1)
 		s.load.path = keyedPath
@@ -69,7 +69,7 @@ func startHansaSubject(ctx context.Context, o options, control *controlNode, dir
 			s.load.keys = append(s.load.keys, keyValue(i))
 		}
 	}
-	g, err := control.startGateway(ctx, o, dir, "gateway-"+c.name, control.linkAddr, "--access-log", log)
+	g, err := control.startGateway(ctx, o, dir, "gateway-"+strings.ReplaceAll(c.name, "+", "-"), control.linkAddr, "--access-log", log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,9 +100,9 @@ func hansaVersion(ctx context.Context, hansa string) string {
 }
 
 // watchCounters reads the metrics of g every few seconds until end is called. check compares the metrics and the lines of the
-// access log, counted from now on, with each other and with what the load saw answered.
+// access log with each other, and what they counted since now with what the load saw answered.
 func watchCounters(ctx context.Context, o options, g *gatewayNode, log string) (end func(), check func(context.Context, sample) error, err error) {
-	metricsBefore, linesBefore, err := counted(ctx, g, log)
+	before, _, err := counted(ctx, g, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,15 +132,15 @@ func watchCounters(ctx context.Context, o options, g *gatewayNode, log string) (
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		var metrics, lines int64
+		var countErr error
 		err := g.waitFor(ctx, "done counting", func() bool {
-			m, l, err := counted(ctx, g, log)
-			metrics, lines = m-metricsBefore, l-linesBefore
-			return err == nil && metrics == lines
+			metrics, lines, countErr = counted(ctx, g, log)
+			return countErr == nil && metrics == lines
 		})
 		if err != nil {
-			return fmt.Errorf("the metrics count %d requests, the access log %d: %w", metrics, lines, err)
+			return fmt.Errorf("the metrics count %d requests, the access log %d: %w", metrics, lines, errors.Join(countErr, err))
 		}
-		return total.agrees(metrics, int64((o.rounds+1)*o.connections))
+		return total.agrees(metrics-before, int64((o.rounds+1)*o.connections))
 	}
 	return end, check, nil
 }

@@ -26,7 +26,8 @@ type process struct {
 	log   string        // the file with what it printed
 }
 
-// startProcess starts a program whose output goes to the file <dir>/<name>.log. It dies with this command.
+// startProcess starts a program whose output goes to the file <dir>/<name>.log. It dies with this command. A program in Go
+// tells there of its garbage collections, too.
 func startProcess(dir, name string, argv ...string) (*process, error) {
 	p := &process{name: name, ended: make(chan struct{}), log: filepath.Join(dir, name+".log")}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -36,6 +37,7 @@ func startProcess(dir, name string, argv ...string) (*process, error) {
 	defer log.Close() // the program has its own copy
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Dir = dir
+	p.cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
