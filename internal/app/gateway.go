@@ -151,7 +151,7 @@ func (g *Gateway) openData(ctx context.Context) (err error) {
 func (g *Gateway) makeTraffic(context.Context) (err error) {
 	g.traffic, err = gateway.New(gateway.Options{
 		HTTPAddr: g.opts.HTTPAddr, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
-		Version: g.opts.Version, Log: g.log, Metrics: g.registry,
+		CountsFile: g.folder.Path("counts"), Version: g.opts.Version, Log: g.log, Metrics: g.registry,
 		Checks: []gateway.Check{
 			{Name: "link", Optional: true, Run: g.members.linkFault},
 			{Name: "disk", Optional: true, Run: g.members.diskFault},
