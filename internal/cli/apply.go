@@ -124,8 +124,16 @@ func (s *session) printChanges(out v1.ApplyResult, wait v1.Duration) error {
 			fmt.Fprintln(w, "all connected gateways of the affected groups run it")
 		}
 	})
-	if err != nil || out.Wait == nil || out.Wait.Complete {
+	if err != nil {
 		return err
+	}
+	return waitError(out, wait)
+}
+
+// waitError returns an error if the gateways do not run a change within the time that was asked for.
+func waitError(out v1.ApplyResult, wait v1.Duration) error {
+	if out.Wait == nil || out.Wait.Complete {
+		return nil
 	}
 	return withExit(ExitUnreachable, fmt.Errorf("the change is made, but not run by all connected gateways within %s: waiting for %s", wait, strings.Join(out.Wait.Missing, ", ")))
 }

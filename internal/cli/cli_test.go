@@ -404,6 +404,82 @@ func TestBackupNeverReplacesAFile(t *testing.T) {
 	}
 }
 
+func TestBackupAndRestore(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.ok("apply", "-f", n.file("shop.yaml", shop))
+	backup := filepath.Join(n.dir, "hansa.backup")
+	n.ok("backup", "-o", backup)
+	if info, err := os.Stat(backup); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("backup file: %v, %v, want mode 0600", info, err)
+	}
+	data := filepath.Join(n.dir, "data")
+	if got := n.ok("restore", backup, "--data", data); !strings.Contains(got, "version 2.3") {
+		t.Fatalf("restore: %s", got)
+	}
+	record, err := etcd.Open(t.Context(), etcd.Options{Dir: filepath.Join(data, "record")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := record.State().Get(v1.Key{Organization: "default", Kind: v1.KindSubscription, Name: "shop-gold"}); !ok {
+		t.Error("the restored record lacks what was in the backup")
+	}
+	if err := record.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, file, data string
+		want             int
+	}{
+		{"onto a record", backup, data, cli.ExitConflict},
+		{"of nonsense", n.file("half", "half a backup"), filepath.Join(n.dir, "other"), cli.ExitInvalid},
+		{"of nothing", filepath.Join(n.dir, "none"), filepath.Join(n.dir, "other"), cli.ExitNotFound},
+	} {
+		if r := n.run("", "restore", tt.file, "--data", tt.data); r.code != tt.want {
+			t.Errorf("restore %s: exit %d, want %d: %s", tt.name, r.code, tt.want, r.err)
+		}
+	}
+}
+
+const petstore = `openapi: 3.0.3
+info: {title: Pet Store, version: "1"}
+servers: [{url: "https://pets.example.com/v2"}]
+paths:
+  /pets: {get: {operationId: listPets, responses: {}}, post: {operationId: addPet, responses: {}}}
+  /pets/{id}: {get: {operationId: getPet, responses: {}}}
+`
+
+func TestImportOpenAPI(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.ok("apply", "-f", n.file("env.yaml", "{kind: Environment, metadata: {name: prod}, spec: {}}"))
+	doc := n.file("pets.yaml", petstore)
+	if r := n.run("", "import", "openapi", doc, "--environment", "prod"); r.code != 0 || !strings.Contains(r.out, "API pet-store created, revision 1") ||
+		!strings.Contains(r.out, "Deployment pet-store-prod created") || !strings.Contains(r.err, "3 of 3 operations are served") {
+		t.Fatalf("import: %+v", r)
+	}
+	var out struct {
+		Changes    []v1.Change
+		Operations int
+	}
+	if err := json.Unmarshal([]byte(n.ok("import", "openapi", doc, "--environment", "prod", "-o", "json")), &out); err != nil || len(out.Changes) != 0 || out.Operations != 3 {
+		t.Errorf("second import = %+v, %v, want no change", out, err)
+	}
+	if got := n.ok("export", "apis"); !strings.Contains(got, "openapi: 3.0.3") {
+		t.Errorf("the document was not kept:\n%s", got)
+	}
+	written := n.ok("import", "openapi", doc, "--write", "--name", "pets", "--base-path", "/pets/v1", "--drop-definition")
+	if r := n.run(written, "apply", "-f", "-"); r.code != 0 || strings.Contains(written, "openapi:") {
+		t.Errorf("what import writes does not apply: %+v\n%s", r, written)
+	}
+	if r := n.run("", "import", "openapi", doc, "--environment", "none"); r.code != cli.ExitInvalid || !strings.Contains(r.err, "Deployment pet-store-none") {
+		t.Errorf("import to no environment: %+v", r)
+	}
+	if r := n.run("nonsense", "import", "openapi", "-"); r.code != cli.ExitInvalid {
+		t.Errorf("import of nonsense: %+v", r)
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)

@@ -61,6 +61,9 @@ makes a new root and every gateway must join anew.`,
 				return fmt.Errorf("copy keys: %w", err)
 			}
 		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("read %s again: %w", args[0], err)
+		}
 		version, err := etcd.Restore(ctx, etcd.RestoreOptions{
 			Dir: filepath.Join(data, "record"), Source: f, Logger: telemetry.NewLogger(s.err, slog.LevelWarn, false),
 		})
