@@ -30,6 +30,7 @@ type step struct {
 	inHeader     bool
 	forward      bool
 	missing      string // the detail for whoever brings no key
+	challenge    string // WWW-Authenticate of every 401 (RFC 9110, section 15.5.2)
 }
 
 // New makes the step; see api/v1's APIKeyPolicy.
@@ -48,10 +49,13 @@ func New(settings json.RawMessage, env *policy.Env) (exchange.Step, error) {
 	switch {
 	case st.inHeader && s.Query != "":
 		st.missing = fmt.Sprintf("send it in the header field %s or in the query parameter %s", s.Header, s.Query)
+		st.challenge = fmt.Sprintf("ApiKey header=%q, query=%q", s.Header, s.Query)
 	case st.inHeader:
 		st.missing = fmt.Sprintf("send it in the header field %s", s.Header)
+		st.challenge = fmt.Sprintf("ApiKey header=%q", s.Header)
 	default:
 		st.missing = fmt.Sprintf("send it in the query parameter %s", s.Query)
+		st.challenge = fmt.Sprintf("ApiKey query=%q", s.Query)
 	}
 	if st.inHeader {
 		if st.header, err = policy.ReadFieldName(s.Header); err != nil {
@@ -66,13 +70,13 @@ func (s *step) Run(x *exchange.Exchange) exchange.Verdict {
 	var hash snapshot.CredentialHash
 	switch s.find(x, &hash) {
 	case absent:
-		return x.Refuse(exchange.KeyMissing, s.missing)
+		return s.unauthorized(x, exchange.KeyMissing, s.missing)
 	case unreadable:
-		return x.Refuse(exchange.KeyInvalid, "")
+		return s.unauthorized(x, exchange.KeyInvalid, "")
 	}
 	r, ok := s.credentials.Lookup(hash)
 	if !ok || r.Organization != s.organization {
-		return x.Refuse(exchange.KeyInvalid, "")
+		return s.unauthorized(x, exchange.KeyInvalid, "")
 	}
 	// Refusals of a known key are logged with its application, so that whoever runs the API sees whom it hits.
 	x.Consumer = exchange.Consumer{
@@ -84,7 +88,7 @@ func (s *step) Run(x *exchange.Exchange) exchange.Verdict {
 	case r.State != snapshot.StateActive:
 		return x.Refuse(exchange.NotSubscribed, "the subscription is suspended")
 	case r.Expired(x.Start.UnixNano()):
-		return x.Refuse(exchange.KeyExpired, "")
+		return s.unauthorized(x, exchange.KeyExpired, "")
 	}
 	p := policy.ProductsOf(x)[policy.ProductKey{Organization: r.Organization, Name: r.Product}]
 	if p == nil || !p.Holds(s.api) {
@@ -92,6 +96,12 @@ func (s *step) Run(x *exchange.Exchange) exchange.Verdict {
 	}
 	x.Slots[policy.SlotProduct].Ptr = p
 	return exchange.Continue
+}
+
+// unauthorized refuses with 401 and says what would be accepted.
+func (s *step) unauthorized(x *exchange.Exchange, code exchange.Code, detail string) exchange.Verdict {
+	x.Own.SetString(exchange.IDWWWAuthenticate.Name(), s.challenge)
+	return x.Refuse(code, detail)
 }
 
 var _ policy.Credentials = (*credential.Table)(nil)

@@ -78,6 +78,9 @@ func TestKeys(t *testing.T) {
 			if x.Code != tc.code || (verdict == exchange.Continue) != (tc.code == exchange.CodeNone) {
 				t.Fatalf("Run = %v with code %q, want code %q", verdict, x.Code, tc.code)
 			}
+			if got := len(x.Own.Known(exchange.IDWWWAuthenticate)) > 0; got != (x.Status == 401) {
+				t.Errorf("status %d, WWW-Authenticate %q", x.Status, x.Own.Known(exchange.IDWWWAuthenticate))
+			}
 			if string(x.Query) != tc.wantQuery || x.HasQuery != (tc.wantQuery != "") {
 				t.Errorf("the backend would see the query %q, want %q", x.Query, tc.wantQuery)
 			}
@@ -102,6 +105,24 @@ func TestConsumerIsKnownToTheLog(t *testing.T) {
 	step.Run(x)
 	if c := x.Consumer; c.Application != "bad-app" || c.Product != "gold" || c.Subscription != "bad-sub" || c.KeyID != "bad-key" {
 		t.Fatalf("consumer of a refused request: %+v", c)
+	}
+}
+
+func TestChallenge(t *testing.T) {
+	t.Parallel()
+	w := world(t)
+	for settings, want := range map[string]string{
+		inHeader: `ApiKey header="X-API-Key"`, inQuery: `ApiKey query="api_key"`, inBoth: `ApiKey header="X-Key", query="api_key"`,
+	} {
+		step, err := New([]byte(settings), w.Env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := w.Exchange("", nil)
+		step.Run(x)
+		if got := string(x.Own.Known(exchange.IDWWWAuthenticate)); got != want {
+			t.Errorf("%s: WWW-Authenticate: %s, want %s", settings, got, want)
+		}
 	}
 }
 
