@@ -193,6 +193,7 @@ func TestDecodeHostile(t *testing.T) {
 		{name: "alias cycle", in: "kind: &k [*k]", code: CodeTooDeep},
 		{name: "nodes yaml", in: "a: [" + strings.Repeat("x,", 20_000) + "]", limits: small, code: CodeTooManyNodes, line: 1},
 		{name: "nodes json", in: `{"a": [` + strings.Repeat("1,", 20_000) + "1]}", limits: small, code: CodeTooManyNodes, line: 1},
+		{name: "nodes behind a text", in: "{a: \"x\n k: |\n   \", " + strings.Repeat("x,", 20_000) + "}", limits: small, code: CodeSyntax},
 		{name: "utf-8", in: site + "---\nkind: Site\nmetadata: {name: \"b\xff\"}\n", code: CodeEncoding, line: 6},
 		{name: "utf-16", in: "\xff\xfek\x00i\x00n\x00d\x00", code: CodeEncoding, line: 1},
 		{name: "nul", in: "kind: \x00", code: CodeSyntax, line: 1},
@@ -245,9 +246,44 @@ func TestDecodeForms(t *testing.T) {
 	if len(faults) > 0 || len(two) != 2 || two[1].Key() != (v1.Key{Organization: "acme", Kind: v1.KindSite, Name: "b"}) {
 		t.Errorf("two values in a row: %v, %v", two, AsError(faults))
 	}
+	two, faults = Decode("mac", []byte("kind: Site\rmetadata: {name: a}\r---\rkind: Site\rmetadata: {name: b}\r"), Options{})
+	if len(faults) > 0 || len(two) != 2 {
+		t.Errorf("two documents with lone CRs: %v, %v", two, AsError(faults))
+	}
 	gone, faults := Decode("identity", []byte("kind: API\nmetadata: {name: a}\n---\nkind: API\nmetadata: {name: b}\nspec: {old: field}\n"), Options{Identity: true})
 	if len(faults) > 0 || len(gone) != 2 {
 		t.Errorf("identities: %v, %v", gone, AsError(faults))
+	}
+}
+
+// TestLongTexts checks that texts which are set aside, since they would exceed the bound on nodes, come back as they are.
+func TestLongTexts(t *testing.T) {
+	t.Parallel()
+	lines := strings.Repeat("{\"a\": [1, 2], \"b\": \"- x: y\"}\n\n  indented: é\n", 200)
+	block := "        " + strings.ReplaceAll(lines, "\n", "\n        ")
+	for name, document := range map[string]string{
+		"literal": "|\n" + block + "\n",
+		"strip":   "|-\n" + block,
+		"keep":    "|+\n" + block + "\n\n\n",
+		"folded":  ">-\n" + block,
+		"quoted":  fmt.Sprintf("%q", lines),
+		"crlf":    "|\r\n" + strings.ReplaceAll(block, "\n", "\r\n") + "\r\n",
+	} {
+		in := []byte("kind: API\nmetadata: {name: a}\nspec:\n  definition:\n    document: " + document + "\n    format: openapi\n  basePath: /a\n  backend: b\n  wrong: 1\n")
+		_, wantFaults := Decode(name, in, Options{})
+		_, gotFaults := Decode(name, in, Options{Limits: Limits{Nodes: 100}})
+		if diff := cmp.Diff(wantFaults, gotFaults); diff != "" || len(gotFaults) != 1 || gotFaults[0].Code != CodeUnknownField {
+			t.Errorf("%s: faults (-whole +aside):\n%s", name, diff)
+		}
+		in = bytes.Replace(in, []byte("  wrong: 1\n"), nil, 1)
+		want, wantFaults := Decode(name, in, Options{})
+		got, gotFaults := Decode(name, in, Options{Limits: Limits{Nodes: 100}})
+		if len(wantFaults)+len(gotFaults) > 0 || len(want) != 1 {
+			t.Fatalf("%s: %v, %v", name, AsError(wantFaults), AsError(gotFaults))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-whole +aside):\n%s", name, diff)
+		}
 	}
 }
 

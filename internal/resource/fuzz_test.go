@@ -1,12 +1,17 @@
 package resource
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	v1 "hansa.dev/hansa/api/v1"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 // FuzzDecode checks that no input makes Decode panic or run long, that every fault has a place and a remedy, and that
@@ -58,5 +63,69 @@ func FuzzDecode(f *testing.F) {
 			roundTrip(t, objects)
 		}
 		Locate("in", data, []v1.Fault{{Kind: "Site", Name: "a", Organization: "default", Path: "spec.region"}}, Options{Limits: limits})
+	})
+}
+
+// FuzzAside checks that setting long texts aside never changes what a document means: if the parts are read without a
+// fault, they are what the whole is.
+func FuzzAside(f *testing.F) {
+	for _, s := range []string{
+		"a: |\n  b: c\n   d\n\n  e\nf: g\n", "a:\n  - b: >-\n      x\n       y\n    c: d\n", "a: \"x\\ny\"\nb: \"c\" # d\n", "a: |+\n b\n\n\nc: d",
+		"a: \"x\n k: |\n  y\n z\"\n", "a: x\n  k: \"b\"\n", "{a: \"x\n k: \", b, \"\n}\n", "a: |\n\t b\n  c\n", "a: |\r\n  b\r\n", "- a: |\n   b\n", "a: |\n  b\n c\n", "a: |\n   b\n  c\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		root := func(data []byte) *yaml.Node {
+			all := &yaml.Node{Kind: yaml.SequenceNode}
+			if unmarshalYAML(data, func(n *yaml.Node) { all.Content = append(all.Content, n) }) != nil {
+				return nil
+			}
+			return all
+		}
+		whole := root(data)
+		a := newAside(data, 1)
+		parts := root(a.reduce(data))
+		if whole == nil || parts == nil || a.restore(parts) != nil {
+			return
+		}
+		if diff := cmp.Diff(outline(whole), outline(parts)); diff != "" {
+			t.Errorf("%d texts set aside (-whole +parts):\n%s", len(a.texts), diff)
+		}
+	})
+}
+
+// outline is what the strict walk looks at in a tree.
+func outline(n *yaml.Node) []string {
+	out := []string{fmt.Sprint(n.Kind, n.ShortTag(), n.Line, " ", n.Value)}
+	if n.Kind == yaml.AliasNode {
+		return out
+	}
+	for _, c := range n.Content {
+		out = append(out, outline(c)...)
+	}
+	return append(out, "end")
+}
+
+// FuzzIndicators checks that a document has at most three nodes for each indicator.
+func FuzzIndicators(f *testing.F) {
+	for _, s := range []string{"a: b", "[?,?,:,a: b,[],{}]", "- - - a\n- ? b\n  : c\n", "{a,b,?c:d}", "? |\n a\n: >\n b\n", strings.Repeat("&a *a,", 3), "a\nb\n", "[a: [b: {c: }]]"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		nodes, documents := 0, 0
+		var count func(n *yaml.Node)
+		count = func(n *yaml.Node) {
+			nodes++
+			for _, c := range n.Content {
+				count(c)
+			}
+		}
+		if unmarshalYAML(data, func(root *yaml.Node) { documents++; count(root) }) != nil {
+			return
+		}
+		if n := Indicators(data); nodes > 3*n+documents {
+			t.Errorf("%d nodes of %d indicators", nodes, n)
+		}
 	})
 }

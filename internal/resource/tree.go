@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -56,80 +55,8 @@ func looksLikeJSON(data []byte) bool {
 	return len(data) > 0 && data[0] == '{'
 }
 
-var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
-
-func parseYAML(data []byte, limits Limits, each func(*yaml.Node)) *syntaxError {
-	if n := EstimateNodes(data); n > limits.Nodes {
-		return tooManyNodes(limits)
-	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		fault := &syntaxError{Code: CodeSyntax, Message: err.Error(), Remedy: "correct the YAML; a text that holds \": \", \" #\" or begins with one of {[*&!|>'\"%@` must stand in quotes"}
-		if m := yamlErrorLine.FindStringSubmatch(strings.TrimSpace(err.Error())); m != nil {
-			fault.Line, _ = strconv.Atoi(m[1])
-			fault.Message = m[2]
-		}
-		fault.Message = "this is not YAML: " + fault.Message
-		return fault
-	}
-	for _, root := range doc.Content {
-		each(root)
-	}
-	return nil
-}
-
 func tooManyNodes(limits Limits) *syntaxError {
 	return &syntaxError{Code: CodeTooManyNodes, Message: fmt.Sprintf("the document holds more than %d values", limits.Nodes), Remedy: "split it into several documents, and write long texts as one block (\"|\") or one string"}
-}
-
-// EstimateNodes bounds from above, for documents of ordinary form, how many nodes the YAML parser would make of data,
-// since a parser that makes 100 bytes of each byte must not be given a long list of nothing. Text in block scalars
-// ("|") and in a quoted string that fills one line makes no nodes; everything else is counted by its punctuation.
-func EstimateNodes(data []byte) int {
-	nodes, block := 1, -1 // block is the indentation of the line that opened a block scalar, -1 outside
-	for line := range bytes.Lines(data) {
-		text := bytes.TrimRight(line, " \t\r\n")
-		body := bytes.TrimLeft(text, " ")
-		indent := len(text) - len(body)
-		if len(body) == 0 || block >= 0 && indent > block {
-			continue
-		}
-		block = -1
-		if opensBlock(body) {
-			block = indent
-		}
-		if k, v, ok := bytes.Cut(body, []byte(`: "`)); ok && len(v) > 0 && !bytes.ContainsAny(k, `"'[{`) && lastQuote(v) {
-			nodes += 2
-			continue
-		}
-		nodes += 2
-		for _, c := range body {
-			switch c {
-			case ',', '[', '{', ':', '-', '?':
-				nodes++
-			}
-		}
-	}
-	return nodes
-}
-
-// opensBlock tells whether a line ends in "|" or ">" with its modifiers.
-func opensBlock(line []byte) bool {
-	line = bytes.TrimRight(line, "+-0123456789")
-	return bytes.HasSuffix(line, []byte(" |")) || bytes.HasSuffix(line, []byte(" >"))
-}
-
-// lastQuote tells whether the double-quoted string that v begins with ends at the end of v.
-func lastQuote(v []byte) bool {
-	for i := 0; i < len(v); i++ {
-		switch v[i] {
-		case '\\':
-			i++
-		case '"':
-			return i == len(v)-1
-		}
-	}
-	return false
 }
 
 // jsonParser builds nodes from the tokens of encoding/json, which checks the grammar.

@@ -121,7 +121,7 @@ func (l *lazy) decode(into any) error {
 // Bounds of a document. The largest public ones in use, of clouds and code forges, have 10 to 20 MB.
 const (
 	defaultMaxBytes = 32 << 20
-	maxYAMLNodes    = 4_000_000
+	maxIndicators   = 4_000_000 // of YAML, which bounds the memory that its tree takes
 )
 
 // read decodes the skeleton of a document.
@@ -139,8 +139,8 @@ func read(doc []byte, maxBytes int) (*document, error) {
 			return nil, fmt.Errorf("the document cannot be read as JSON: %w", jsonPlace(doc, err))
 		}
 	} else {
-		if resource.EstimateNodes(doc) > maxYAMLNodes {
-			return nil, fmt.Errorf("the document holds more than %d values: convert it to JSON", maxYAMLNodes)
+		if resource.Indicators(doc) > maxIndicators {
+			return nil, fmt.Errorf("the document holds more than %d marks of YAML: convert it to JSON", maxIndicators)
 		}
 		if err := yaml.Unmarshal(doc, d); err != nil {
 			return nil, fmt.Errorf("the document cannot be read as YAML: %w", err)
