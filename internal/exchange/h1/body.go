@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// largeBuffer is the size of the buffers that bodies pass through which do not fit behind the head.
-	largeBuffer = 32 << 10
+	// LargeBuffer is the size of the buffers of a Pool: what bodies pass through that do not fit behind the head.
+	LargeBuffer = 32 << 10
 	// smallRoom is how much room behind the head is too little to read a body into.
 	smallRoom = 2 << 10
 	// maxExcess bounds what the chunks of one body may hold besides data: extensions, and the size lines of chunks
@@ -26,12 +26,16 @@ const (
 // Pool is large buffers for bodies. The zero value is ready.
 type Pool struct{ p sync.Pool }
 
-func (p *Pool) get() *[largeBuffer]byte {
-	if b, ok := p.p.Get().(*[largeBuffer]byte); ok {
+// Get takes a buffer out of the pool.
+func (p *Pool) Get() *[LargeBuffer]byte {
+	if b, ok := p.p.Get().(*[LargeBuffer]byte); ok {
 		return b
 	}
-	return new([largeBuffer]byte)
+	return new([LargeBuffer]byte)
 }
+
+// Put gives a buffer back.
+func (p *Pool) Put(b *[LargeBuffer]byte) { p.p.Put(b) }
 
 // Body reads the body of one message after the other: Reset it for each. It implements exchange.Source but for the
 // errors, which are those of the reader, or a *Fault.
@@ -42,7 +46,7 @@ type Body struct {
 	buf    []byte // buf[lo:hi] has been read and not been passed on
 	lo, hi int
 	room   int                // where in buf reading begins anew: behind the head
-	large  *[largeBuffer]byte // the buffer, if it came from the pool
+	large  *[LargeBuffer]byte // the buffer, if it came from the pool
 
 	framing Framing
 	ended   bool
@@ -129,7 +133,7 @@ func (b *Body) Trailers() *exchange.Head {
 // Release gives the buffer back that the body came to need.
 func (b *Body) Release() {
 	if b.large != nil {
-		b.pool.p.Put(b.large)
+		b.pool.Put(b.large)
 		b.large, b.buf, b.lo, b.hi = nil, nil, 0, 0
 	}
 	b.in = nil
@@ -171,7 +175,7 @@ func (b *Body) nextOfLength() (exchange.Chunk, error) {
 
 func (b *Body) nextUntilClose() (exchange.Chunk, error) {
 	if b.lo == b.hi {
-		b.makeRoom(largeBuffer)
+		b.makeRoom(LargeBuffer)
 		if err := b.fill(len(b.buf) - b.hi); err != nil {
 			if errors.Is(err, io.EOF) {
 				b.ended = true
@@ -208,11 +212,11 @@ func (b *Body) nextChunked() (exchange.Chunk, error) {
 // readMore reads behind what is there, which is an incomplete line or nothing.
 func (b *Body) readMore() error {
 	if b.lo == b.hi {
-		b.makeRoom(largeBuffer)
+		b.makeRoom(LargeBuffer)
 	} else if b.hi == len(b.buf) || b.lo > b.room+smallRoom {
 		if b.room+b.hi-b.lo+smallRoom > len(b.buf) && b.large == nil {
 			old := b.buf[b.lo:b.hi]
-			b.large = b.pool.get()
+			b.large = b.pool.Get()
 			b.buf, b.room, b.lo = b.large[:], 0, 0
 			b.hi = copy(b.buf, old)
 		} else {
@@ -225,8 +229,8 @@ func (b *Body) readMore() error {
 
 // makeRoom prepares for reading when nothing is left in the buffer. want is how much may come.
 func (b *Body) makeRoom(want int64) {
-	if room := int64(len(b.buf) - b.room); b.large == nil && room < want && (room < smallRoom || want >= largeBuffer) {
-		b.large = b.pool.get()
+	if room := int64(len(b.buf) - b.room); b.large == nil && room < want && room < LargeBuffer/2 {
+		b.large = b.pool.Get()
 		b.buf, b.room = b.large[:], 0
 	}
 	b.lo, b.hi = b.room, b.room

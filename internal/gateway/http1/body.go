@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -16,6 +17,7 @@ type requestBody conn
 
 var (
 	errBodyTimeout = &h1.Fault{Code: exchange.BadRequestTimeout, Detail: "the body of the request did not arrive in time"}
+	errBodyShort   = &h1.Fault{Code: exchange.BadRequestBody, Detail: "the connection was closed before the end of the body"}
 	errBodyStopped = &h1.Fault{Code: exchange.ClientGone, Detail: "the body of the request is not wanted any more"}
 	errBodyGone    = &h1.Fault{Code: exchange.ClientGone, Detail: "the client closed the connection within the body"}
 )
@@ -38,17 +40,23 @@ func (b *requestBody) Next() (exchange.Chunk, error) {
 		}
 		return chunk, nil
 	}
+	return exchange.Chunk{}, bodyFault(err)
+}
+
+// bodyFault says what an error within the body means.
+func bodyFault(err error) error {
 	var fault *h1.Fault
 	switch {
 	case errors.As(err, &fault):
+		return err
+	case errors.Is(err, io.EOF):
+		return errBodyShort
 	case errors.Is(err, sweep.ErrTimeout):
-		err = errBodyTimeout
+		return errBodyTimeout
 	case errors.Is(err, sweep.ErrCancelled):
-		err = errBodyStopped
-	default:
-		err = errBodyGone
+		return errBodyStopped
 	}
-	return exchange.Chunk{}, err
+	return errBodyGone
 }
 
 // Ready implements exchange.Source.

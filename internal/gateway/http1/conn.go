@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -38,6 +37,7 @@ type conn struct {
 	idle      bool // waiting for a request
 	begun     bool // some of a head has been read
 	armed     bool // and what is missing of it has a deadline
+	collect   int  // how much must be read until the body is whole, head included; 0: it need not be
 	pending   bool // begin has prepared a request that advance could not serve
 	regular   bool // the client has kept the connection for a second request, so it is not going to close it at once
 	isParked  bool
@@ -58,10 +58,12 @@ type work struct {
 	body   h1.Body
 	buf    []byte // buf[:filled] has been read; it begins with the head of the request
 	filled int
+	small  []byte                // what buf is, unless more is needed
+	large  *[h1.LargeBuffer]byte // the buffer, if it came from the pool
 	out    []byte
-	vec    [3][]byte
-	bufs   net.Buffers
+	end    []byte // what follows a piece of a body
 
+	headSize int64
 	minor    int
 	head     bool // the method is HEAD
 	expect   bool // the client waits for 100 before it sends the body
@@ -164,125 +166,18 @@ func (c *conn) serve() {
 	}
 }
 
-// awaitRequest begins to wait for a request.
-func (c *conn) awaitRequest() {
-	c.idle = true
-	c.tcp.ArmRead(c.srv.Timeouts.Park)
-}
-
-// readRequest serves requests for as long as each of them has been read whole when its turn comes. It returns true when
-// begin has prepared one of which more must be read, and false if the connection has come to its end.
-func (c *conn) readRequest(buffer func() []byte, handle func(int) sweep.Next) bool {
-	c.pending = false
-	if c.filled > 0 && c.advance() == sweep.Leave {
-		return c.pending
-	}
-	for {
-		err := c.pull(buffer, handle)
-		switch {
-		case err == nil:
-			return c.pending
-		case !errors.Is(err, sweep.ErrTimeout):
-			return false // within a head, nobody is there to be told
-		case c.begun:
-			c.begun = false
-			c.begin(0, errHeadTimeout)
-			return true
-		case c.isParked:
-			return false // idle for too long
-		}
-		c.release()
-		c.park(true)
-		c.tcp.ArmRead(max(c.srv.Timeouts.Idle-c.srv.Timeouts.Park, sweep.Tick))
-	}
-}
-
-// pull reads into buffer and has it handled until handle wants to leave, or reading fails.
-func (c *conn) pull(buffer func() []byte, handle func(int) sweep.Next) error {
-	if c.plain {
-		return c.tcp.Loop(buffer, handle)
-	}
-	for {
-		n, err := c.stream.Read(buffer())
-		if n == 0 && err != nil {
-			return err
-		}
-		if n > 0 && handle(n) == sweep.Leave {
-			return nil
-		}
-	}
-}
-
-// buffer returns where to read the next piece of a head to.
-func (c *conn) buffer() []byte {
-	if c.isParked {
-		return c.parked[:]
-	}
-	return c.buf[c.filled:]
-}
-
-// handle takes in what has been read.
-func (c *conn) handle(n int) sweep.Next {
-	if c.isParked {
-		c.park(false)
-		c.work = c.srv.work()
-		c.filled = copy(c.buf, c.parked[:n])
-	} else {
-		c.filled += n
-	}
-	return c.advance()
-}
-
-// advance parses and serves what is in the buffer. It must not read: what needs that is left pending.
-func (c *conn) advance() sweep.Next {
-	for c.filled > 0 {
-		if !c.begun {
-			c.begun, c.idle = true, false
-			c.x.Start = time.Now()
-			c.x.Reset()
-			c.parser.Reset(c.srv.Limits)
-			c.armed = false
-		}
-		n, err := c.parser.Request(c.buf[:c.filled], &c.x.Req)
-		if n == 0 && err == nil {
-			if c.filled == len(c.buf) {
-				c.buf = append(c.buf, make([]byte, len(c.buf))...)
-			}
-			if !c.armed {
-				c.armed = true
-				c.tcp.ArmRead(c.srv.Timeouts.Head)
-			}
-			return sweep.ReadOn
-		}
-		c.begun = false
-		c.begin(n, err)
-		if !c.whole {
-			c.pending = true
-			return sweep.Leave
-		}
-		c.exchange()
-		if !c.keep {
-			return sweep.Leave
-		}
-		c.next()
-	}
-	c.awaitRequest()
-	if c.regular {
-		return sweep.Wait
-	}
-	c.regular = true
-	return sweep.ReadOn
-}
-
 // release gives the memory back that only a busy connection needs.
 func (c *conn) release() {
 	w := c.work
 	c.work = nil
 	w.body.Release()
-	if len(w.buf) > 4*bufferSize || cap(w.out) > 4*bufferSize {
+	if w.large != nil {
+		c.srv.Bodies.Put(w.large)
+	}
+	if cap(w.out) > 8*bufferSize {
 		return // grown for something unusual
 	}
-	w.filled = 0
+	w.buf, w.large, w.filled = w.small, nil, 0
 	w.x.Reset()
 	c.srv.works.Put(w)
 }
@@ -308,16 +203,6 @@ func (c *conn) refuse(code exchange.Code) {
 	c.begin(0, &h1.Fault{Code: code})
 	c.exchange()
 	c.linger()
-}
-
-// next moves what has been read of the next request to where requests begin.
-func (c *conn) next() {
-	rest := c.body.Buffered()
-	if len(rest) > len(c.buf) {
-		c.buf = make([]byte, len(rest))
-	}
-	c.filled = copy(c.buf, rest)
-	c.body.Release()
 }
 
 // panicked tries to tell the client.

@@ -28,28 +28,37 @@ var (
 
 // begin makes the exchange out of the head that the parser has read, n bytes of c.buf, or the refusal of it.
 func (c *conn) begin(n int, err error) {
+	c.begun = false
 	c.x.Peer, c.x.Scheme = c.info.Peer, c.info.Scheme
 	c.ids.Next(&c.x.ID)
 	c.x.Protocol = exchange.HTTP11
 	c.x.ClientIP = c.client
 	c.wrote, c.head, c.expect, c.trailers, c.hasBody = false, false, false, false, false
 	c.faulty, c.whole = false, false
-	c.minor = 1
-	c.stopBody.Store(false)
+	c.minor, c.headSize = 1, int64(n)
+	if c.stopBody.Load() {
+		c.stopBody.Store(false)
+	}
 	if err == nil {
 		err = c.accept(n)
 	}
-	if err == nil {
-		return
+	if err != nil {
+		c.fail(err)
 	}
-	c.keep, c.faulty = false, true
+}
+
+// fail makes the refusal of a request that could not be read. The connection ends with it.
+func (c *conn) fail(err error) {
+	c.keep, c.faulty, c.whole = false, true, false
 	c.x.Body = nil
 	c.body.Reset(c.stream, c.srv.Bodies, h1.NoBody, 0, c.buf, c.filled, c.filled)
 	var fault *h1.Fault
 	if !errors.As(err, &fault) {
 		fault = &h1.Fault{Code: exchange.BadRequestPath, Detail: err.Error()}
 	}
-	c.srv.metrics.faults[fault.Code].Inc()
+	if f := c.srv.metrics.faults[fault.Code]; f != nil {
+		f.Inc()
+	}
 	c.x.Refuse(fault.Code, fault.Detail)
 }
 

@@ -194,17 +194,15 @@ func (c *conn) appendPiece(out []byte, chunk exchange.Chunk, framing h1.Framing)
 		}
 		return out, nil
 	}
-	end := []byte(nil)
+	end := ""
 	if framing == h1.Chunked {
-		end = crlf
+		end = "\r\n"
 	}
 	if !c.writeAll(out, chunk.Data, end) {
 		return out, errWrite
 	}
 	return out[:0], nil
 }
-
-var crlf = []byte("\r\n")
 
 // breakOff ends a response that cannot be completed, so that the client cannot take it for complete. If nothing of it has
 // left yet, the client is told why instead.
@@ -262,8 +260,8 @@ func (c *conn) Inform(status int, head *exchange.Head) error {
 }
 
 func (c *conn) write(p []byte) bool {
-	if c.broken {
-		return false
+	if c.broken || len(p) == 0 {
+		return !c.broken
 	}
 	c.wrote = true
 	c.tcp.ArmWrite(c.srv.Timeouts.Write)
@@ -274,27 +272,18 @@ func (c *conn) write(p []byte) bool {
 	return true
 }
 
-// writeAll writes three pieces in one system call, where the connection can do that.
-func (c *conn) writeAll(a, b, d []byte) bool {
+// writeAll writes three pieces, in one system call where the connection can do that.
+func (c *conn) writeAll(p, q []byte, end string) bool {
+	c.end = append(c.end[:0], end...)
+	if !c.plain {
+		return c.write(p) && c.write(q) && c.write(c.end)
+	}
 	if c.broken {
 		return false
 	}
 	c.wrote = true
 	c.tcp.ArmWrite(c.srv.Timeouts.Write)
-	var err error
-	if c.plain {
-		c.vec = [3][]byte{a, b, d}
-		c.bufs = c.vec[:]
-		err = c.tcp.WriteBuffers(&c.bufs)
-		c.vec = [3][]byte{}
-	} else {
-		for _, p := range [...][]byte{a, b, d} {
-			if len(p) > 0 && err == nil {
-				_, err = c.stream.Write(p)
-			}
-		}
-	}
-	if err != nil {
+	if _, err := c.tcp.WriteAll(p, q, c.end); err != nil {
 		c.clientFailed(err)
 		return false
 	}

@@ -206,8 +206,8 @@ func (s *Server) work() *work {
 	if w, ok := s.works.Get().(*work); ok {
 		return w
 	}
-	w := &work{buf: make([]byte, bufferSize), out: make([]byte, 0, bufferSize)}
-	return w
+	b := make([]byte, bufferSize)
+	return &work{buf: b, small: b, out: make([]byte, 0, bufferSize)}
 }
 
 func seed(g *exchange.IDGenerator) { g.Seed(rand.Uint64(), rand.Uint64()) }

@@ -16,6 +16,8 @@ const (
 	bufferSize = 4 << 10
 	// takeBelow is the length of a request's body up to which it is read before the request is sent.
 	takeBelow = 64 << 10
+	// copyBelow is the length of a body up to which it is copied behind the head, rather than sent from where it is.
+	copyBelow = 2 << 10
 	// keepBelow is the size up to which buffers are kept for the next call.
 	keepBelow = takeBelow + bufferSize
 	// maxInforms bounds the informational responses before one response.
@@ -48,8 +50,9 @@ type call struct {
 	limit    time.Duration
 	failed   *h1.Fault // why the body broke off
 
-	out     []byte // what is sent: head of the request, and its body if it was taken
+	out     []byte // what is sent: head of the request, and its body if it is very short
 	sending []byte // the taken body
+	joined  []byte // memory for that, if it came in pieces
 	stream  bool   // the body is passed on by the pump
 	pump    pump
 }
@@ -63,10 +66,10 @@ func newCall(x *exchange.Exchange) *call {
 func (c *call) begin(b *Backend, s *settings, d exchange.Down) {
 	c.backend, c.settings, c.down = b, s, d
 	c.stream, c.received, c.failed = false, 0, nil
-	c.sending = c.sending[:0]
+	c.sending = nil
 	c.pump.reset()
-	if cap(c.out) > keepBelow {
-		c.out = make([]byte, 0, bufferSize)
+	if cap(c.joined) > keepBelow {
+		c.joined = nil
 	}
 	if len(c.in) > 4*bufferSize {
 		c.in = make([]byte, bufferSize)
@@ -88,6 +91,7 @@ func (c *call) takeBody() exchange.Verdict {
 		c.stream = true
 		return exchange.Continue
 	}
+	c.joined = c.joined[:0]
 	for {
 		chunk, err := x.Body.Next()
 		if err != nil {
@@ -98,8 +102,13 @@ func (c *call) takeBody() exchange.Verdict {
 			}
 			return x.Refuse(f.Code, f.Detail)
 		}
-		c.sending = append(c.sending, chunk.Data...)
+		if chunk.End && len(c.joined) == 0 {
+			c.sending = chunk.Data // nobody calls Next again
+			return exchange.Continue
+		}
+		c.joined = append(c.joined, chunk.Data...)
 		if chunk.End {
+			c.sending = c.joined
 			return exchange.Continue
 		}
 	}
@@ -119,19 +128,23 @@ func (c *call) Cancelled() bool { return c.x.Cancelled() || c.pump.fault.Load() 
 // begin of the response, but not for long. It tells whether any of the request may have arrived.
 func (c *call) send() (bool, error) {
 	c.out = c.appendHead(c.out[:0])
-	if !c.stream {
-		c.out = append(c.out, c.sending...)
+	more := c.sending
+	if len(more) < copyBelow {
+		c.out, more = append(c.out, more...), nil
 	}
 	c.conn.tcp.ArmWrite(c.settings.idle)
 	if c.stream || !c.conn.plain {
 		n, err := c.conn.stream.Write(c.out)
+		if err == nil && len(more) > 0 {
+			_, err = c.conn.stream.Write(more)
+		}
 		if err == nil && c.stream {
 			c.pump.start()
 		}
 		return n > 0, err
 	}
 	c.conn.tcp.ArmRead(min(firstLook, c.settings.response))
-	n, sent, err := c.conn.tcp.Ask(c.out, c.in)
+	n, sent, err := c.conn.tcp.Ask(c.out, more, c.in)
 	c.received = n
 	if errors.Is(err, sweep.ErrTimeout) && sent {
 		err = nil // receive goes on

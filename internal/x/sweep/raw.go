@@ -15,8 +15,8 @@ const (
 )
 
 // askSimply is Ask by the means of every net.Conn.
-func (c *Conn) askSimply(out, in []byte) (n int, sent bool, err error) {
-	if n, err = c.Write(out); err != nil {
+func (c *Conn) askSimply(out, more, in []byte) (n int, sent bool, err error) {
+	if n, err = c.WriteAll(out, more, nil); err != nil {
 		return 0, n > 0, err
 	}
 	n, err = c.Read(in)

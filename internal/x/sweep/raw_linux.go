@@ -25,12 +25,12 @@ type raw struct {
 	step func(fd uintptr) bool // the callback; made once
 	fd   int                   // while within RawConn.Read; 0 otherwise
 
-	asking  bool // step is that of Ask
-	wrote   bool
-	sent    bool
-	out, in []byte
-	n       int
-	err     error
+	asking        bool // step is that of Ask
+	wrote         bool
+	sent          bool
+	out, more, in []byte
+	n             int
+	err           error
 
 	buffer func() []byte
 	handle func(n int) Next
@@ -48,17 +48,17 @@ func (c *Conn) canRaw() bool {
 	return r.conn != nil
 }
 
-// Ask writes out, waits for an answer and reads what there is of it into in. Nothing must be left to read from before. sent
-// tells whether any of out may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
-func (c *Conn) Ask(out, in []byte) (n int, sent bool, err error) {
+// Ask writes out and more, waits for an answer and reads what there is of it into in. Nothing must be left to read from
+// before. sent tells whether any of it may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
+func (c *Conn) Ask(out, more, in []byte) (n int, sent bool, err error) {
 	if !c.canRaw() {
-		return c.askSimply(out, in)
+		return c.askSimply(out, more, in)
 	}
 	r := &c.raw
 	r.asking, r.wrote, r.sent = true, false, false
-	r.out, r.in, r.n, r.err = out, in, 0, nil
+	r.out, r.more, r.in, r.n, r.err = out, more, in, 0, nil
 	err = c.rawRead()
-	r.out, r.in = nil, nil
+	r.out, r.more, r.in = nil, nil, nil
 	return r.n, r.sent, err
 }
 
@@ -106,7 +106,7 @@ func (c *Conn) rawStep(fd uintptr) bool {
 func (c *Conn) askStep() bool {
 	r := &c.raw
 	if !r.wrote {
-		n, err := c.Write(r.out)
+		n, err := c.WriteAll(r.out, r.more, nil)
 		r.wrote, r.sent, r.err = true, n > 0, err
 		return err != nil
 	}
@@ -166,6 +166,24 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.write(p, n)
 }
 
+// WriteAll writes three pieces, any of which may be empty, in one system call where the connection can do that.
+func (c *Conn) WriteAll(p, q, r []byte) (int, error) {
+	if len(q)+len(r) == 0 {
+		return c.Write(p)
+	}
+	if c.raw.fd == 0 {
+		return c.writeAll(p, q, r, 0)
+	}
+	n, errno := rawWritev(c.raw.fd, p, q, r)
+	if errno != 0 {
+		n = 0
+	}
+	if n == len(p)+len(q)+len(r) {
+		return n, nil
+	}
+	return c.writeAll(p, q, r, n)
+}
+
 func rawRead(fd int, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
@@ -181,6 +199,27 @@ func rawRead(fd int, p []byte) (int, syscall.Errno) {
 func rawWrite(fd int, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+func rawWritev(fd int, pieces ...[]byte) (int, syscall.Errno) {
+	var v [3]syscall.Iovec
+	used := 0
+	for _, p := range pieces {
+		if len(p) > 0 {
+			v[used].Base = unsafe.SliceData(p)
+			v[used].SetLen(len(p))
+			used++
+		}
+	}
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v)), uintptr(used))
 		if errno == 0 {
 			return int(n), 0
 		}

@@ -4,9 +4,11 @@ package sweep
 
 type raw struct{}
 
-// Ask writes out, waits for an answer and reads what there is of it into in. Nothing must be left to read from before. sent
-// tells whether any of out may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
-func (c *Conn) Ask(out, in []byte) (n int, sent bool, err error) { return c.askSimply(out, in) }
+// Ask writes out and more, waits for an answer and reads what there is of it into in. Nothing must be left to read from
+// before. sent tells whether any of it may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
+func (c *Conn) Ask(out, more, in []byte) (n int, sent bool, err error) {
+	return c.askSimply(out, more, in)
+}
 
 // Loop reads into what buffer returns, which must not be empty, and has handle called with the number of bytes, until that
 // wants to leave. Meanwhile nothing must call Read. Waiting ends as that of Read does.
@@ -16,3 +18,6 @@ func (c *Conn) Loop(buffer func() []byte, handle func(n int) Next) error {
 
 // Write writes as a net.Conn does. ErrTimeout: the deadline has passed.
 func (c *Conn) Write(p []byte) (int, error) { return c.write(p, 0) }
+
+// WriteAll writes three pieces, any of which may be empty, in one system call where the connection can do that.
+func (c *Conn) WriteAll(p, q, r []byte) (int, error) { return c.writeAll(p, q, r, 0) }

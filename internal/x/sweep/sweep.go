@@ -234,18 +234,18 @@ func (c *Conn) write(p []byte, n int) (int, error) {
 	}
 }
 
-// WriteBuffers writes all of b, in one system call where the net.Conn can do that. It consumes b.
-func (c *Conn) WriteBuffers(b *net.Buffers) error {
-	for {
-		_, err := b.WriteTo(c.Conn)
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
+// writeAll writes three pieces from the nth byte of all of them on.
+func (c *Conn) writeAll(p, q, r []byte, n int) (int, error) {
+	done := 0
+	for _, piece := range [...][]byte{p, q, r} {
+		skip := min(max(n-done, 0), len(piece))
+		if skip < len(piece) {
+			m, err := c.write(piece, skip)
+			if err != nil {
+				return done + m, err
+			}
 		}
-		if err := c.Conn.SetWriteDeadline(time.Time{}); err != nil {
-			return err
-		}
-		if c.writeBy.Load() < 0 {
-			return ErrTimeout
-		}
+		done += len(piece)
 	}
+	return done, nil
 }
