@@ -72,7 +72,7 @@ func TestQuotaOfTheProduct(t *testing.T) {
 	if got, want := string(x.Own.Known(exchange.IDRateLimit)), `"quota";r=0;t=3599`; got != want {
 		t.Errorf("RateLimit: %s, want %s", got, want)
 	}
-	if x.Detail != "3 requests may pass in 1h0m0s" {
+	if x.Detail != "3 requests may pass in 1h" {
 		t.Errorf("detail %q", x.Detail)
 	}
 	if step.Run(withKey(t, w, "c")) != exchange.Continue {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
@@ -94,10 +95,22 @@ func NewBound(policy string, limit uint64, window time.Duration, names ...string
 			Max: min(limit, quota.MaxCount), Window: window, Sliding: sliding,
 		},
 		name:   policy,
-		detail: fmt.Sprintf("%d requests may pass in %v", limit, window),
+		detail: fmt.Sprintf("%d requests may pass in %s", limit, short(window)),
 	}
 	b.policy = fmt.Sprintf(`"%s";q=%d;w=%d`, b.name, b.limit.Max, seconds(window))
 	return b, nil
+}
+
+// short writes d without zero units: 1h, not 1h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // seconds rounds d up.
