@@ -302,6 +302,10 @@ func TestFaultsNameFileAndLine(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("fault (-want +got):\n%s", diff)
 	}
+	big := n.file("big.yaml", strings.Repeat("#", 50_000_000))
+	if r := n.run("", "apply", "-f", big, "-f", dir); r.code != cli.ExitInvalid || !strings.HasPrefix(r.err, big+":1:1: ") {
+		t.Errorf("50 MB: exit %d %s", r.code, r.err)
+	}
 	// Faults of standard input say so.
 	if r := n.run("kind: Site\nmetadata: {name: s}\nspec: {x: 1}\n", "apply", "-f", "-"); !strings.HasPrefix(r.err, "stdin:3:") {
 		t.Errorf("stdin: %s", r.err)

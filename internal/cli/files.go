@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sort"
@@ -15,6 +16,7 @@ import (
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/client"
+	"hansa.dev/hansa/internal/resource"
 )
 
 // maxInput bounds what is read from files and standard input together. The server has a limit of its own, which is
@@ -31,6 +33,7 @@ type documents struct {
 type placedFile struct {
 	name  string
 	first int // line of the stream that holds the first line of the file, counted from 1
+	bytes int
 }
 
 // fileFlag adds the flag -f to a command.
@@ -52,7 +55,7 @@ func (s *session) readDocuments(paths []string) (documents, error) {
 		// The marker keeps files apart. It is added before the first one as well, so that a file with directives of
 		// its own is read as it would be alone.
 		d.data = append(d.data, "---\n"...)
-		d.files = append(d.files, placedFile{name: name, first: line + 1})
+		d.files = append(d.files, placedFile{name: name, first: line + 1, bytes: len(b)})
 		d.data = append(d.data, bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))...)
 		if len(b) > 0 && b[len(b)-1] != '\n' {
 			d.data = append(d.data, '\n')
@@ -145,11 +148,29 @@ func (d documents) reader() io.Reader { return bytes.NewReader(d.data) }
 // place turns the lines of the stream in the faults of err into those of the files.
 func (d documents) place(err error) error {
 	if e, ok := errors.AsType[*client.Error](err); ok {
+		if e.Status == http.StatusRequestEntityTooLarge && len(e.Faults) == 0 && len(d.files) > 0 {
+			e.Faults = []v1.Fault{d.largest()}
+		}
 		for i := range e.Faults {
 			d.placeFault(&e.Faults[i])
 		}
 	}
 	return err
+}
+
+// largest is the fault of the file that makes the input too large.
+func (d documents) largest() v1.Fault {
+	most := d.files[0]
+	for _, f := range d.files {
+		if f.bytes > most.bytes {
+			most = f
+		}
+	}
+	return v1.Fault{
+		Line: most.first, Column: 1, Code: resource.CodeTooLarge,
+		Message: fmt.Sprintf("the file has %d bytes, which is most of the %d bytes of input", most.bytes, len(d.data)),
+		Remedy:  "apply it in parts, or shorten the definitions in it",
+	}
 }
 
 func (d documents) placeFault(f *v1.Fault) {

@@ -128,6 +128,9 @@ func (s *Server) attempt(ctx context.Context, c change) (outcome, error) {
 	if c.dryRun {
 		return out, nil
 	}
+	if len(e.credentials) > 0 {
+		c.info.Organization = e.credentials[0].Organization
+	}
 	out.version, out.keys, err = s.write(ctx, state, e, c.info)
 	return out, err
 }

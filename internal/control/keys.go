@@ -197,7 +197,7 @@ func (s *Server) rotateKey(q *request) error {
 func (s *Server) mint(q *request, r v1.KeyRequest, choose func(store.State, v1.Key) (snapshot.Slot, []snapshot.Credential, error)) error {
 	value := token.New(KeyPrefix)
 	var made snapshot.Credential
-	_, err := s.change(q, "mint key", func(state store.State) (edit, error) {
+	_, err := s.change(q, "mint key of "+q.r.PathValue("name"), func(state store.State) (edit, error) {
 		k, spec, err := q.subscription(state)
 		if err != nil {
 			return edit{}, err
@@ -228,7 +228,7 @@ func (s *Server) mint(q *request, r v1.KeyRequest, choose func(store.State, v1.K
 func (s *Server) revokeKey(q *request) error {
 	id := q.r.PathValue("key")
 	var revoked snapshot.Credential
-	_, err := s.change(q, "revoke key "+id, func(state store.State) (edit, error) {
+	_, err := s.change(q, "revoke key "+id+" of "+q.r.PathValue("name"), func(state store.State) (edit, error) {
 		k, _, err := q.subscription(state)
 		if err != nil {
 			return edit{}, err

@@ -154,11 +154,10 @@ func auditRecord(rec store.AuditRecord, organization string) (v1.AuditRecord, bo
 	if organization == allOrganizations {
 		return out, true
 	}
-	if len(out.Changes) == 0 {
+	out.Omitted = 0 // of the whole change set, which may have reached other organizations
+	if rec.Info.Organization != organization && len(out.Changes) == 0 {
 		return out, false
 	}
-	// Counted over the whole change set, which may have reached other organizations.
-	out.Omitted, out.Credentials = 0, 0
 	return out, true
 }
 

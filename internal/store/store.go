@@ -65,10 +65,12 @@ type CredentialChange struct {
 
 // Info says who made a change set and why. It is the audit record together with the list of keys.
 type Info struct {
-	Principal string    `json:"principal"`
-	Reason    string    `json:"reason,omitempty"`
-	RequestID string    `json:"requestId,omitempty"`
-	At        time.Time `json:"at"` // zero in Commit: the store's clock
+	Principal string `json:"principal"`
+	Reason    string `json:"reason,omitempty"`
+	RequestID string `json:"requestId,omitempty"`
+	// Organization owns the credentials that the change set changes; the resources name theirs.
+	Organization string    `json:"organization,omitempty"`
+	At           time.Time `json:"at"` // zero in Commit: the store's clock
 }
 
 // ChangeSet is a committed change set as watchers see it.
