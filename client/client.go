@@ -132,6 +132,9 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	u := c.base
 	escaped := make([]string, len(r.path))
 	for i, s := range r.path {
+		if s == "" || s == "." || s == ".." {
+			return nil, fmt.Errorf("%q is not a name", s) // it would stand for another path
+		}
 		escaped[i] = url.PathEscape(s)
 	}
 	u = *u.JoinPath(escaped...)
