@@ -184,8 +184,10 @@ func (v *Verifier) Verify(chain []*x509.Certificate, now time.Time) (Peer, error
 	if at.After(leaf.NotAfter) {
 		at = leaf.NotAfter
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: v.pool, CurrentTime: at,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: v.pool, CurrentTime: at,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 		return Peer{}, fmt.Errorf("certificate %q: %w", leaf.Subject.CommonName, ErrUnknownAuthority)
 	}

@@ -221,8 +221,10 @@ func (c *Control) draft() (t keys.Trust, why []string, err error) {
 			return t, nil, err
 		}
 		begin := now.Add(-min(backdate, c.o.SigningLife/2))
-		t.Keys = append(t.Keys, keys.TrustedKey{PublicKey: key.Public(), NotBefore: begin, NotAfter: begin.Add(c.o.SigningLife),
-			Purposes: []string{keys.PurposeCheckpoint, keys.PurposeBundle, keys.PurposeEvent}})
+		t.Keys = append(t.Keys, keys.TrustedKey{
+			PublicKey: key.Public(), NotBefore: begin, NotAfter: begin.Add(c.o.SigningLife),
+			Purposes: []string{keys.PurposeCheckpoint, keys.PurposeBundle, keys.PurposeEvent},
+		})
 		why = append(why, "signing key "+key.KeyID())
 	}
 	own, err := c.bestAuthority(t.CAs)

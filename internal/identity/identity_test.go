@@ -42,8 +42,10 @@ func (c *clock) Advance(d time.Duration) {
 
 func openControl(t testing.TB, dir string, clk *clock) *identity.Control {
 	t.Helper()
-	c, err := identity.OpenControl(identity.ControlOptions{Dir: dir, Cluster: "c1", Name: "ctl", Hosts: []string{"api.example.com", "10.1.2.3"},
-		Now: clk.Now, Logger: slog.New(slog.DiscardHandler)})
+	c, err := identity.OpenControl(identity.ControlOptions{
+		Dir: dir, Cluster: "c1", Name: "ctl", Hosts: []string{"api.example.com", "10.1.2.3"},
+		Now: clk.Now, Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

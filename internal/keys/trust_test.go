@@ -305,8 +305,10 @@ func TestFingerprintText(t *testing.T) {
 
 func FuzzParseTrust(f *testing.F) {
 	root := newRoot(f)
-	good, err := root.SignTrust(keys.Trust{Cluster: "c1", Serial: 1, Epoch: 1, CAs: [][]byte{{1, 2}},
-		Keys: []keys.TrustedKey{trusted(newSigning(f), start, start.Add(time.Hour))}})
+	good, err := root.SignTrust(keys.Trust{
+		Cluster: "c1", Serial: 1, Epoch: 1, CAs: [][]byte{{1, 2}},
+		Keys: []keys.TrustedKey{trusted(newSigning(f), start, start.Add(time.Hour))},
+	})
 	if err != nil {
 		f.Fatal(err)
 	}

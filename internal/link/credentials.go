@@ -141,7 +141,7 @@ func (c *clientCredentials) Clone() credentials.TransportCredentials { return c 
 func (c *clientCredentials) OverrideServerName(string) error { return nil }
 
 func protocolInfo() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 // serverCredentials makes the server's end of TLS. A client may come without a certificate; if it shows one, that

@@ -235,7 +235,8 @@ func (o *EnrolOptions) join(ctx context.Context, address string) error {
 	var answer *linkv1.JoinResponse
 	err = once(ctx, []string{address}, o.Dial, o.Timeouts, creds, func(ctx context.Context, cc *grpc.ClientConn) (err error) {
 		answer, err = linkv1.NewEnrolmentClient(cc).Join(ctx, &linkv1.JoinRequest{
-			TokenId: o.Token.ID, Secret: o.Token.Secret.Reveal(), Name: o.Name, CertificateRequest: request})
+			TokenId: o.Token.ID, Secret: o.Token.Secret.Reveal(), Name: o.Name, CertificateRequest: request,
+		})
 		return known(err)
 	})
 	if err != nil {
@@ -277,7 +278,8 @@ func (g guest) Verify(chain []*x509.Certificate, now time.Time) (identity.Peer, 
 
 // once makes a connection for one call.
 func once(ctx context.Context, addresses []string, dial func(context.Context, string) (net.Conn, error), t Timeouts,
-	creds *clientCredentials, call func(context.Context, *grpc.ClientConn) error) error {
+	creds *clientCredentials, call func(context.Context, *grpc.ClientConn) error,
+) error {
 	cc, err := grpc.NewClient(staticTarget, append(commonOptions(addresses, dial, t),
 		grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*keys.MaxTrustBytes)))...)
 	if err != nil {

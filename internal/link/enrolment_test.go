@@ -29,8 +29,10 @@ func (f *fixture) token(t *testing.T, id string) identity.JoinToken {
 
 func (f *fixture) enrol(t *testing.T, m *identity.Member, token identity.JoinToken, name string) error {
 	t.Helper()
-	return link.Enrol(soon(t), link.EnrolOptions{Token: token, Name: name, Member: m, Dial: f.network.Dial,
-		Logger: slog.New(slog.DiscardHandler), Now: f.Now})
+	return link.Enrol(soon(t), link.EnrolOptions{
+		Token: token, Name: name, Member: m, Dial: f.network.Dial,
+		Logger: slog.New(slog.DiscardHandler), Now: f.Now,
+	})
 }
 
 func TestEnrol(t *testing.T) {
@@ -116,16 +118,22 @@ func TestEnrolGivesNoSecretToStrangers(t *testing.T) {
 
 	// middle takes the real cluster's trust document, which anybody can get, but has no certificate of it.
 	middle := &spy{EnrolmentStore: linktest.NewEnrolmentStore()}
-	f.Serve(t, f.network.Listen(middleAddr), link.ServerOptions{Identity: foreign.Control,
-		Enrolment: &link.Enrolment{Authority: authority{foreign.Control, f.Control}, Store: middle}}, nil)
+	f.Serve(t, f.network.Listen(middleAddr), link.ServerOptions{
+		Identity:  foreign.Control,
+		Enrolment: &link.Enrolment{Authority: authority{foreign.Control, f.Control}, Store: middle},
+	}, nil)
 	// other is another cluster altogether.
 	other := &spy{EnrolmentStore: linktest.NewEnrolmentStore()}
-	f.Serve(t, f.network.Listen(otherAddr), link.ServerOptions{Identity: foreign.Control,
-		Enrolment: &link.Enrolment{Authority: foreign.Control, Store: other}}, nil)
+	f.Serve(t, f.network.Listen(otherAddr), link.ServerOptions{
+		Identity:  foreign.Control,
+		Enrolment: &link.Enrolment{Authority: foreign.Control, Store: other},
+	}, nil)
 	// gateway is a node of the right cluster that is no control node.
 	rogue := &spy{EnrolmentStore: linktest.NewEnrolmentStore()}
-	f.Serve(t, f.network.Listen(rogueAddr), link.ServerOptions{Identity: f.Gateway(t, "gw-rogue"),
-		Enrolment: &link.Enrolment{Authority: f.Control, Store: rogue}}, nil)
+	f.Serve(t, f.network.Listen(rogueAddr), link.ServerOptions{
+		Identity:  f.Gateway(t, "gw-rogue"),
+		Enrolment: &link.Enrolment{Authority: f.Control, Store: rogue},
+	}, nil)
 
 	for addr, tt := range map[string]struct {
 		spy  *spy
@@ -139,8 +147,10 @@ func TestEnrolGivesNoSecretToStrangers(t *testing.T) {
 		token.Addresses = []string{addr}
 		m := f.NewMember(t)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		err := link.Enrol(ctx, link.EnrolOptions{Token: token, Name: "gw-1", Member: m, Dial: f.network.Dial,
-			Logger: slog.New(slog.DiscardHandler), Now: f.Now})
+		err := link.Enrol(ctx, link.EnrolOptions{
+			Token: token, Name: "gw-1", Member: m, Dial: f.network.Dial,
+			Logger: slog.New(slog.DiscardHandler), Now: f.Now,
+		})
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", addr, err, tt.want)

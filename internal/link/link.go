@@ -223,8 +223,10 @@ func (l *Link) Reset() {
 }
 
 func (l *Link) newConn(c *connection) (*grpc.ClientConn, error) {
-	creds := &clientCredentials{identity: l.o.Identity, role: l.o.Role, timeout: l.o.Timeouts.Handshake, now: l.o.Now,
-		observe: func(raw net.Conn, expired bool, err error) { l.handshake(c, raw, expired, err) }}
+	creds := &clientCredentials{
+		identity: l.o.Identity, role: l.o.Role, timeout: l.o.Timeouts.Handshake, now: l.o.Now,
+		observe: func(raw net.Conn, expired bool, err error) { l.handshake(c, raw, expired, err) },
+	}
 	dial := func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := l.o.Dial(ctx, address)
 		if err != nil {
@@ -262,6 +264,7 @@ func commonOptions(addresses []string, dial func(context.Context, string) (net.C
 	return []grpc.DialOption{
 		grpc.WithResolvers(r),
 		grpc.WithContextDialer(dial),
+		grpc.WithNoProxy(), // the dialer sees to proxies
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`),
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -103,11 +103,15 @@ func TestServeNeedsAWholeTable(t *testing.T) {
 	c, service := linktest.NewCluster(t), &linktest.Service{}
 	for name, permissions := range map[string]map[string]link.Access{
 		"method without a line": {linktest.EchoMethod: link.Gateways, linktest.SubscribeMethod: link.Gateways},
-		"line without a method": {linktest.EchoMethod: link.Gateways, linktest.SubscribeMethod: link.Gateways,
-			linktest.DownloadMethod: link.Gateways, "/hansa.test.Service/Misspelt": link.Gateways},
+		"line without a method": {
+			linktest.EchoMethod: link.Gateways, linktest.SubscribeMethod: link.Gateways,
+			linktest.DownloadMethod: link.Gateways, "/hansa.test.Service/Misspelt": link.Gateways,
+		},
 	} {
-		s, err := link.NewServer(link.ServerOptions{Identity: c.Control, Permissions: permissions,
-			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		s, err := link.NewServer(link.ServerOptions{
+			Identity: c.Control, Permissions: permissions,
+			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +135,8 @@ func TestPeerFrom(t *testing.T) {
 				}
 				seen <- node
 				return nil
-			}}}}, f)
+			},
+		}}}, f)
 	}
 	f.server, _ = f.Serve(t, f.network.Listen(address), link.ServerOptions{Permissions: map[string]link.Access{"/test.Who/Am": link.Gateways}}, register)
 	l := f.dial(t, f.Gateway(t, "gw-1"))
@@ -161,7 +166,8 @@ func TestPanicIsAnAnswer(t *testing.T) {
 	f := &fixture{Cluster: linktest.NewCluster(t), network: linktest.NewNetwork(t)}
 	register := func(r grpc.ServiceRegistrar) {
 		r.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Bad", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{
-			StreamName: "Panic", ServerStreams: true, Handler: func(any, grpc.ServerStream) error { panic("planted") }}}}, f)
+			StreamName: "Panic", ServerStreams: true, Handler: func(any, grpc.ServerStream) error { panic("planted") },
+		}}}, f)
 	}
 	f.server, _ = f.Serve(t, f.network.Listen(address), link.ServerOptions{Permissions: map[string]link.Access{"/test.Bad/Panic": link.Gateways}}, register)
 	l := f.dial(t, f.Gateway(t, "gw-1"))
@@ -489,6 +495,18 @@ func TestThroughConnectProxy(t *testing.T) {
 	for _, bad := range []string{"", "socks5://x:1", "http://", "%"} {
 		if _, err := link.FixedProxy(bad); err == nil {
 			t.Errorf("FixedProxy(%q) succeeded", bad)
+		}
+	}
+}
+
+func TestProxyFromEnvironment(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://proxy.example:3128")
+	t.Setenv("NO_PROXY", "inside.example")
+	choose := link.ProxyFromEnvironment()
+	for address, want := range map[string]string{"control.example:8091": "http://proxy.example:3128", "a.inside.example:8091": "<nil>", "127.0.0.1:8091": "<nil>"} {
+		got, err := choose(address)
+		if err != nil || fmt.Sprint(got) != want {
+			t.Errorf("proxy for %s = %v, %v, want %s", address, got, err, want)
 		}
 	}
 }

@@ -14,18 +14,30 @@ type clientMetrics struct {
 func newClientMetrics(r prometheus.Registerer) (*clientMetrics, error) {
 	class := []string{"class"}
 	m := &clientMetrics{
-		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hansa_link_up_ratio",
-			Help: "Whether the connection of the class is up (1) or down (0)."}, class),
-		roundTrip: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hansa_link_round_trip_seconds",
-			Help: "The last measured round trip over the connection of the class."}, class),
-		connects: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hansa_link_connects_total",
-			Help: "Connections of the class that were made, the first one included."}, class),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hansa_link_connect_failures_total",
-			Help: "Attempts to make a connection of the class that failed."}, class),
-		received: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hansa_link_received_bytes_total",
-			Help: "Bytes that came in over connections of the class, TLS included."}, class),
-		sent: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hansa_link_sent_bytes_total",
-			Help: "Bytes that went out over connections of the class, TLS included."}, class),
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hansa_link_up_ratio",
+			Help: "Whether the connection of the class is up (1) or down (0).",
+		}, class),
+		roundTrip: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hansa_link_round_trip_seconds",
+			Help: "The last measured round trip over the connection of the class.",
+		}, class),
+		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hansa_link_connects_total",
+			Help: "Connections of the class that were made, the first one included.",
+		}, class),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hansa_link_connect_failures_total",
+			Help: "Attempts to make a connection of the class that failed.",
+		}, class),
+		received: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hansa_link_received_bytes_total",
+			Help: "Bytes that came in over connections of the class, TLS included.",
+		}, class),
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hansa_link_sent_bytes_total",
+			Help: "Bytes that went out over connections of the class, TLS included.",
+		}, class),
 	}
 	return m, registerAll(r, m.up, m.roundTrip, m.connects, m.failures, m.received, m.sent)
 }
@@ -38,16 +50,26 @@ type serverMetrics struct {
 
 func newServerMetrics(r prometheus.Registerer) (*serverMetrics, error) {
 	m := &serverMetrics{
-		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "hansa_link_server_connections",
-			Help: "Connections that are open, by the role of the other end; anonymous without a certificate."}, []string{"role"}),
-		refusedConnections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hansa_link_server_refused_connections_total",
-			Help: "Connections that were refused, by reason."}, []string{"reason"}),
-		refusedCalls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hansa_link_server_refused_calls_total",
-			Help: "Calls that were refused before they reached a service, by reason."}, []string{"reason"}),
-		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "hansa_link_server_received_bytes_total",
-			Help: "Bytes that came in over all connections, TLS included."}),
-		sent: prometheus.NewCounter(prometheus.CounterOpts{Name: "hansa_link_server_sent_bytes_total",
-			Help: "Bytes that went out over all connections, TLS included."}),
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "hansa_link_server_connections",
+			Help: "Connections that are open, by the role of the other end; anonymous without a certificate.",
+		}, []string{"role"}),
+		refusedConnections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hansa_link_server_refused_connections_total",
+			Help: "Connections that were refused, by reason.",
+		}, []string{"reason"}),
+		refusedCalls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hansa_link_server_refused_calls_total",
+			Help: "Calls that were refused before they reached a service, by reason.",
+		}, []string{"reason"}),
+		received: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hansa_link_server_received_bytes_total",
+			Help: "Bytes that came in over all connections, TLS included.",
+		}),
+		sent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hansa_link_server_sent_bytes_total",
+			Help: "Bytes that went out over all connections, TLS included.",
+		}),
 	}
 	return m, registerAll(r, m.connections, m.refusedConnections, m.refusedCalls, m.received, m.sent)
 }

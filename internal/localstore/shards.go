@@ -72,8 +72,10 @@ func (s *Store) Shards(name string) (*Shards, error) {
 	if t != nil {
 		return t, nil
 	}
-	t = &Shards{store: s, name: name, dir: s.path(shardsDir, name), context: "localstore shards " + name,
-		where: make(map[uint16]place), next: 1}
+	t = &Shards{
+		store: s, name: name, dir: s.path(shardsDir, name), context: "localstore shards " + name,
+		where: make(map[uint16]place), next: 1,
+	}
 	if err := t.scan(); err != nil {
 		return nil, fmt.Errorf("open shards %q: %w", name, errors.Join(err, t.close()))
 	}
@@ -242,8 +244,10 @@ func (t *Shards) replaceWriting(clearLog bool, merged []*segment, fill func(put 
 	if clearLog {
 		floor = t.logs[len(t.logs)-1] + 1
 	}
-	w := &segmentWriter{sealer: t.store.sealer, context: t.context, number: t.next, logFloor: floor,
-		alive: func(replaced map[uint16]bool) []uint64 { return t.aliveBut(replaced, merged) }}
+	w := &segmentWriter{
+		sealer: t.store.sealer, context: t.context, number: t.next, logFloor: floor,
+		alive: func(replaced map[uint16]bool) []uint64 { return t.aliveBut(replaced, merged) },
+	}
 	path := t.file(t.next, segmentSuffix)
 	if err := durable.WriteFile(path, 0o600, func(f io.Writer) error { return w.write(f, fill) }); err != nil {
 		return fmt.Errorf("replace shards %q: %w", t.name, full(err))

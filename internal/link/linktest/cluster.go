@@ -33,8 +33,10 @@ type Cluster struct {
 func NewCluster(tb testing.TB) *Cluster {
 	tb.Helper()
 	c := &Cluster{Store: NewEnrolmentStore()}
-	control, err := identity.OpenControl(identity.ControlOptions{Dir: tb.TempDir(), Cluster: "test", Name: "control-1",
-		Now: c.Now, Logger: slog.New(slog.DiscardHandler)})
+	control, err := identity.OpenControl(identity.ControlOptions{
+		Dir: tb.TempDir(), Cluster: "test", Name: "control-1",
+		Now: c.Now, Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
