@@ -99,9 +99,14 @@ func (t *Table) Lookup(hash snapshot.CredentialHash) (*Record, bool) {
 			return r, true
 		}
 		// The shard was replaced meanwhile, and its successor is about to be visible or is already.
-		t.mu.Lock()
-		t.mu.Unlock() //nolint:staticcheck // waits for Apply to end
+		t.awaitApply()
 	}
+}
+
+// awaitApply returns when no change is under way.
+func (t *Table) awaitApply() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 }
 
 // use makes the record of a credential that is used for the first time, or returns nil if the shard is retired.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -25,9 +26,7 @@ func TestChangesAddUp(t *testing.T) {
 	r.apply(w)
 	for step := range 150 {
 		next := world{}
-		for key, content := range w {
-			next[key] = content
-		}
+		maps.Copy(next, w)
 		for range 1 + rng.IntN(4) {
 			switch rng.IntN(5) {
 			case 0: // an API comes or changes

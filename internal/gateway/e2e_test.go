@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -439,9 +440,7 @@ func TestReconfigurationUnderLoad(t *testing.T) {
 	}
 	for i := range 100 {
 		next := world{}
-		for k, v := range w {
-			next[k] = v
-		}
+		maps.Copy(next, w)
 		api := next["api/acme/prod/keyed"].(snapshot.API)
 		api.Revision = uint64(i + 2)
 		api.Backend = []string{"catalog", "second"}[i%2]

@@ -210,8 +210,14 @@ func TestClients(t *testing.T) {
 		addr string
 		ok   bool
 	}{
-		{"192.0.2.1", true}, {"192.0.2.1", false}, {"::ffff:192.0.2.1", false}, {"192.0.2.2", true},
-		{"2001:db8::1", true}, {"2001:db8::ffff:2", false}, {"2001:db8:0:1::1", true}, {"2001:db8:0:1::1%eth0", false},
+		{"192.0.2.1", true},
+		{"192.0.2.1", false},
+		{"::ffff:192.0.2.1", false},
+		{"192.0.2.2", true},
+		{"2001:db8::1", true},
+		{"2001:db8::ffff:2", false},
+		{"2001:db8:0:1::1", true},
+		{"2001:db8:0:1::1%eth0", false},
 	} {
 		if got := c.Admit(netip.MustParseAddr(tc.addr), &l, noon, 1).OK; got != tc.ok {
 			t.Errorf("Admit(%s) = %v, want %v", tc.addr, got, tc.ok)

@@ -163,8 +163,10 @@ func TestCountsBelongToThePolicy(t *testing.T) {
 	w.Env.Ordinal = 0
 	again := factory(t, w, "quota", `{"limit":3,"window":"1h","by":"api"}`)
 	run := func(s exchange.Step) bool { return s.Run(w.Exchange("", nil)) == exchange.Continue }
-	if !run(first) || !run(first) || run(first) {
-		t.Fatal("the first policy does not count to 2")
+	for i, want := range []bool{true, true, false} {
+		if run(first) != want {
+			t.Fatalf("request %d of the first policy: passed %v, want %v", i, !want, want)
+		}
 	}
 	if !run(second) {
 		t.Error("the second policy pays for the first")

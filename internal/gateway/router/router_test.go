@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -117,9 +118,7 @@ func TestBasesAgainstPlainMatcher(t *testing.T) {
 			t.Fatalf("Len() = %d, want %d", table.Len(), len(bases))
 		}
 		kept := map[string]pathpattern.Base{}
-		for k, v := range bases {
-			kept[k] = v
-		}
+		maps.Copy(kept, bases)
 		history = append(history, version{table, kept})
 	}
 	for _, v := range history {
@@ -200,7 +199,7 @@ func FuzzBases(f *testing.F) {
 		}
 		var bases []pathpattern.Base
 		var puts []BaseEntry[string]
-		for _, p := range strings.Split(patterns, "\n") {
+		for p := range strings.SplitSeq(patterns, "\n") {
 			b, err := pathpattern.ParseBase(p)
 			if err != nil {
 				continue
@@ -292,11 +291,11 @@ func TestOperationsAgainstPlainMatcher(t *testing.T) {
 		}
 		table, ops := newOperations(t, ops)
 		for range 100 {
-			path := ""
+			var path strings.Builder
 			for range rng.IntN(5) {
-				path += "/" + words[rng.IntN(len(words))]
+				path.WriteString("/" + words[rng.IntN(len(words))])
 			}
-			checkOperations(t, table, ops, methods[rng.IntN(2)], path)
+			checkOperations(t, table, ops, methods[rng.IntN(2)], path.String())
 		}
 	}
 }

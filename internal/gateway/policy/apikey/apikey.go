@@ -177,8 +177,8 @@ func (s *step) removeFromQuery(x *exchange.Exchange) {
 }
 
 func nextPair(query []byte) (pair, rest []byte) {
-	if i := bytes.IndexByte(query, '&'); i >= 0 {
-		return query[:i], query[i+1:]
+	if before, after, ok := bytes.Cut(query, []byte{'&'}); ok {
+		return before, after
 	}
 	return query, nil
 }

@@ -158,7 +158,7 @@ func FuzzRemoveFromQuery(f *testing.F) {
 		x.Query, x.HasQuery = exchange.View(query), true
 		s.removeFromQuery(x)
 		var want []string
-		for _, pair := range strings.Split(query, "&") {
+		for pair := range strings.SplitSeq(query, "&") {
 			if name, _, _ := strings.Cut(pair, "="); !sameName([]byte(name), "api_key") {
 				want = append(want, pair)
 			}
