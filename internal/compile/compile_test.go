@@ -217,6 +217,9 @@ func TestIncremental(t *testing.T) {
 				if (err == nil) != (fullErr == nil) {
 					t.Fatalf("change %d of %v: by change %v, whole %v", seq, keys, err, fullErr)
 				}
+				if (err != nil) != wrong(next) {
+					t.Fatalf("change %d of %v: %v, but by a plain reading of the rules wrong = %v", seq, keys, err, wrong(next))
+				}
 				if err != nil {
 					refused++
 					continue
@@ -320,6 +323,57 @@ func expected(st memory) map[string][]string {
 		out[k.Organization+"/"+k.Name] = slices.Sorted(maps.Keys(keys))
 	}
 	return out
+}
+
+// wrong tells by brute force whether a state breaks a rule: a reference to nothing, a hostname of two groups, an API
+// twice in an environment, a base path twice in an environment group.
+func wrong(st memory) bool {
+	hosts := map[string]bool{}
+	type place struct{ organization, group, base string }
+	bases, deployed := map[place]bool{}, map[place]bool{}
+	for k, o := range st {
+		for _, r := range resource.References(o) {
+			if st[r.Key] == nil {
+				return true
+			}
+		}
+		switch s := o.Spec.(type) {
+		case *v1.EnvironmentGroupSpec:
+			for _, h := range s.Hostnames {
+				if hosts[h] {
+					return true
+				}
+				hosts[h] = true
+			}
+		case *v1.DeploymentSpec:
+			var api v1.APISpec
+			if s.Revision == 0 {
+				if o := st[v1.Key{Organization: k.Organization, Kind: v1.KindAPI, Name: s.API}]; o != nil {
+					api = *o.Spec.(*v1.APISpec)
+				}
+			} else if o := st[v1.Key{Organization: k.Organization, Kind: v1.KindAPIRevision, Name: resource.RevisionName(s.API, s.Revision)}]; o != nil {
+				api = o.Spec.(*v1.APIRevisionSpec).Spec
+			}
+			if st[v1.Key{Organization: k.Organization, Kind: v1.KindBackend, Name: api.Backend}] == nil {
+				return true
+			}
+			at := place{k.Organization, s.Environment, s.API}
+			if deployed[at] {
+				return true
+			}
+			deployed[at] = true
+			for gk, g := range st {
+				if gs, ok := g.Spec.(*v1.EnvironmentGroupSpec); ok && gk.Organization == k.Organization && slices.Contains(gs.Environments, s.Environment) {
+					at := place{k.Organization, gk.Name, api.BasePath}
+					if bases[at] {
+						return true
+					}
+					bases[at] = true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // mutate returns st with one to four resources put or deleted.

@@ -14,11 +14,11 @@
 //
 //	go test ./internal/resource -run TestGenerated -update
 //
-// which also writes docs/reference/resources.md. The same test fails while either is out of date.
+// which also writes docs/reference/resources.md and faults.md. The same test fails while any of them is out of date.
 //
 // Input is hostile: documents are bounded in bytes, depth and number of nodes, and aliases count as often as they are
 // expanded. All functions are safe for concurrent use. Used by store, compile, importers, control and cli.
 package resource
 
 //go:generate go test -run TestGeneratedDocs -update .
-//go:generate go test -run TestGeneratedReference -update .
+//go:generate go test -run "TestGenerated(Reference|Faults)" -update .

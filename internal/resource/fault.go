@@ -8,41 +8,71 @@ import (
 	v1 "hansa.dev/hansa/api/v1"
 )
 
-// The codes of faults. They are part of the interface: scripts match them, so they never change.
+// The codes of faults. They are part of the interface: scripts match them, so they never change. Their comments are the
+// page docs/reference/faults.md.
 const (
-	CodeTooLarge        = "document-too-large"
-	CodeTooDeep         = "document-too-deep"
-	CodeTooManyNodes    = "document-too-many-nodes"
-	CodeTooManyFaults   = "too-many-faults"
-	CodeEncoding        = "invalid-utf8"
-	CodeSyntax          = "syntax"
-	CodeNotAResource    = "not-a-resource"
-	CodeAPIVersion      = "wrong-api-version"
-	CodeUnknownKind     = "unknown-kind"
-	CodeSystemKind      = "system-kind"
-	CodeUnknownField    = "unknown-field"
-	CodeDuplicateField  = "duplicate-field"
-	CodeWrongType       = "wrong-type"
-	CodeRequired        = "required"
-	CodeInvalid         = "invalid-value"
-	CodeOutOfRange      = "out-of-range"
-	CodeDuplicateItem   = "duplicate-item"
-	CodeDuplicate       = "duplicate-resource"
-	CodeOperationClash  = "operation-conflict"
-	CodePolicyPhase     = "policy-phase"
-	CodePolicyOrder     = "policy-order"
-	CodePolicyShape     = "policy-shape"
+	// CodeTooLarge: a document has more bytes than are read.
+	CodeTooLarge = "document-too-large"
+	// CodeTooDeep: a document is nested deeper than any resource needs.
+	CodeTooDeep = "document-too-deep"
+	// CodeTooManyNodes: a document holds more values than are read, counted as often as aliases repeat them.
+	CodeTooManyNodes = "document-too-many-nodes"
+	// CodeTooManyFaults: there are more faults than are shown.
+	CodeTooManyFaults = "too-many-faults"
+	// CodeEncoding: a document is not valid UTF-8.
+	CodeEncoding = "invalid-utf8"
+	// CodeSyntax: a document is neither YAML nor JSON.
+	CodeSyntax = "syntax"
+	// CodeNotAResource: a document is a list or a text where a map of fields belongs.
+	CodeNotAResource = "not-a-resource"
+	// CodeAPIVersion: apiVersion names another version than the one that is read.
+	CodeAPIVersion = "wrong-api-version"
+	// CodeUnknownKind: there is no such kind.
+	CodeUnknownKind = "unknown-kind"
+	// CodeSystemKind: resources of that kind are written by Hansa alone.
+	CodeSystemKind = "system-kind"
+	// CodeUnknownField: there is no such field at that place.
+	CodeUnknownField = "unknown-field"
+	// CodeDuplicateField: a field, or a key of a map, is there twice.
+	CodeDuplicateField = "duplicate-field"
+	// CodeWrongType: a value is of another type than the field.
+	CodeWrongType = "wrong-type"
+	// CodeRequired: a field must be set.
+	CodeRequired = "required"
+	// CodeInvalid: a value is not one that the field can have.
+	CodeInvalid = "invalid-value"
+	// CodeOutOfRange: a number, a duration, a length or a count is beyond its bounds.
+	CodeOutOfRange = "out-of-range"
+	// CodeDuplicateItem: a list holds the same item twice.
+	CodeDuplicateItem = "duplicate-item"
+	// CodeDuplicate: the input describes the same resource twice.
+	CodeDuplicate = "duplicate-resource"
+	// CodeOperationClash: two operations of an API have the same name, or match the same requests.
+	CodeOperationClash = "operation-conflict"
+	// CodePolicyPhase: a policy stands under request or response and belongs under the other.
+	CodePolicyPhase = "policy-phase"
+	// CodePolicyOrder: a policy stands before one that must come first.
+	CodePolicyOrder = "policy-order"
+	// CodePolicyShape: a step names no policy or several, or the settings of a policy do not fit together.
+	CodePolicyShape = "policy-shape"
+	// CodePolicyUnreached: a policy stands where no request comes, behind one that answers.
 	CodePolicyUnreached = "policy-unreachable"
-	CodePolicyNeedsKey  = "policy-needs-api-key"
-
-	// Found by internal/compile.
-	CodePolicyAbility       = "policy-unsupported"
-	CodeDangling            = "dangling-reference"
-	CodeInUse               = "still-referenced"
-	CodeHostnameClash       = "hostname-conflict"
-	CodeBasePathClash       = "base-path-conflict"
+	// CodePolicyNeedsKey: a policy needs the API key that no apiKey before it asks for.
+	CodePolicyNeedsKey = "policy-needs-api-key"
+	// CodePolicyAbility: a policy needs a newer gateway than the oldest one in use.
+	CodePolicyAbility = "policy-unsupported"
+	// CodeDangling: a field names a resource that does not exist.
+	CodeDangling = "dangling-reference"
+	// CodeInUse: a resource is to be deleted and others refer to it.
+	CodeInUse = "still-referenced"
+	// CodeHostnameClash: a hostname belongs to another environment group.
+	CodeHostnameClash = "hostname-conflict"
+	// CodeBasePathClash: two APIs that answer under the same hostnames have the same base path.
+	CodeBasePathClash = "base-path-conflict"
+	// CodeDuplicateDeployment: an API is deployed to the same environment twice.
 	CodeDuplicateDeployment = "duplicate-deployment"
-	CodeEntryTooLarge       = "entry-too-large"
+	// CodeEntryTooLarge: a resource is larger than a gateway takes.
+	CodeEntryTooLarge = "entry-too-large"
 )
 
 // InvalidError is the error that carries faults.

@@ -23,7 +23,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite what is generated: docs.json, docs/reference/resources.md and the expected results in testdata")
 
-const referencePage = "../../docs/reference/resources.md"
+const (
+	referencePage = "../../docs/reference/resources.md"
+	faultsPage    = "../../docs/reference/faults.md"
+)
 
 // TestGeneratedDocs checks that docs.json holds the doc comments of api/v1 as they are now.
 func TestGeneratedDocs(t *testing.T) {
@@ -41,6 +44,38 @@ func TestGeneratedDocs(t *testing.T) {
 func TestGeneratedReference(t *testing.T) {
 	t.Parallel()
 	generated(t, referencePage, reference(t))
+}
+
+// TestGeneratedFaults checks that docs/reference/faults.md lists the codes of fault.go.
+func TestGeneratedFaults(t *testing.T) {
+	t.Parallel()
+	f, err := parser.ParseFile(token.NewFileSet(), "fault.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	b.WriteString("# Faults\n\n<!-- Generated from the comments of internal/resource/fault.go: go test ./internal/resource -run TestGenerated -update -->\n\n" +
+		"What can be wrong with the resources that `apply`, `plan` and `bundle build` are given. The refusal `invalid` lists all faults of the\n" +
+		"input in `faults`, each with file, line, column, kind, name, field, value, code, message and remedy; nothing is applied.\n\n| code | |\n|---|---|\n")
+	seen := map[string]bool{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(v.Names[0].Name, "Code") {
+			return true
+		}
+		code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, ok := strings.CutPrefix(text(v.Doc), v.Names[0].Name+": ")
+		if !ok || seen[code] {
+			t.Errorf("%s: its comment must begin with its name, and its code be its own", v.Names[0].Name)
+		}
+		seen[code] = true
+		fmt.Fprintf(&b, "| `%s` | %s%s |\n", code, strings.ToUpper(doc[:1]), escape(doc[1:]))
+		return true
+	})
+	generated(t, faultsPage, b.Bytes())
 }
 
 func generated(t *testing.T, path string, got []byte) {

@@ -121,6 +121,7 @@ func (l *lazy) decode(into any) error {
 // Bounds of a document. The largest public ones in use, of clouds and code forges, have 10 to 20 MB.
 const (
 	defaultMaxBytes = 32 << 20
+	maxDefinition   = 20 << 20  // of what an API keeps
 	maxIndicators   = 4_000_000 // of YAML, which bounds the memory that its tree takes
 )
 

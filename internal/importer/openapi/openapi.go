@@ -100,7 +100,11 @@ func Import(doc []byte, o Options) ([]*v1.Object, *Report, error) {
 	}
 	objects := im.servers(api)
 	im.secure(api)
-	if o.KeepDefinition {
+	switch {
+	case !o.KeepDefinition:
+	case len(doc) > maxDefinition:
+		im.report.note("", NoteTextCut, "the document is not kept in the API, since it has %d bytes and may have %d", len(doc), maxDefinition)
+	default:
 		api.Definition = &v1.Definition{Format: "openapi", Document: string(doc)}
 	}
 	if n := len(d.Webhooks); n > 0 {

@@ -158,6 +158,10 @@ func TestImportOptions(t *testing.T) {
 	if err != nil || objects[1].Spec.(*v1.APISpec).Definition.Document != doc {
 		t.Errorf("the definition is not kept: %v", err)
 	}
+	objects, report, err := Import([]byte(doc+strings.Repeat(" ", maxDefinition)), Options{KeepDefinition: true})
+	if err != nil || objects[1].Spec.(*v1.APISpec).Definition != nil || !slices.ContainsFunc(report.Notes, func(n Note) bool { return n.Code == NoteTextCut }) {
+		t.Errorf("a definition that is too long: %v, %+v", err, report)
+	}
 }
 
 func TestImportErrors(t *testing.T) {
