@@ -53,8 +53,9 @@ soak: ## run every test COUNT (10) times with the race detector, to find those t
 	@$(step) "soak" go run ./test/tally -race -count=$(COUNT) -timeout 2h ./...
 
 docs: ## generate the reference pages and indexes
-	@go generate -skip protoc ./...
-	@go test ./internal/archtest -run TestRepository/adr -update
+	@go generate -skip generate.sh ./...
+	@go test ./internal/cli ./internal/control/problem -run Reference -update
+	@go test ./internal/archtest -run 'TestRepository/(adr|metricsdoc)' -update
 
 lint: ## check form, habits, module files and generated files
 	@$(step) "download modules" go mod download

@@ -61,7 +61,7 @@ func startHansaSubject(ctx context.Context, o options, control *controlNode, dir
 		proxyCase: c, name: subjectHansa, version: hansaVersion(ctx, o.hansa),
 		load: load{host: proxyHost, path: plainPath, connections: o.connections},
 	}
-	log, key := "/dev/null", ""
+	log, key := "off", ""
 	if c.name == caseKeyQuota {
 		log, key = filepath.Join(dir, "access.log"), keyValue(keyQuotaKeys-1)
 		s.load.path = keyedPath

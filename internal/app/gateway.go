@@ -39,7 +39,7 @@ type GatewayOptions struct {
 	// Bundle is a bundle to start from, Passphrase what it is sealed with.
 	Bundle     string
 	Passphrase secret.Bytes
-	// AccessLog is a file, or "-" for standard output. Default: "-".
+	// AccessLog is a file, "-" for standard output or "off". Default: "-".
 	AccessLog string
 	// DrainDelay is how long the health checks say "draining" before the gateway stops taking connections. Default: 0.
 	DrainDelay time.Duration
@@ -91,7 +91,9 @@ func StartGateway(ctx context.Context, opts GatewayOptions) (*Gateway, error) {
 		opts.Name = nodeName(host)
 	}
 	opts.HTTPAddr, opts.AdminAddr = orDefault(opts.HTTPAddr, ":8080"), orDefault(opts.AdminAddr, "127.0.0.1:8085")
-	opts.AccessLog = orDefault(opts.AccessLog, "-")
+	if opts.AccessLog = orDefault(opts.AccessLog, "-"); opts.AccessLog == "off" {
+		opts.AccessLog = "" // which is nowhere for the data plane
+	}
 	g := &Gateway{opts: opts, process: newProcess(opts.Log), configured: make(chan struct{})}
 	if err := g.start(ctx); err != nil {
 		return nil, errors.Join(err, g.stop(context.WithoutCancel(ctx)))

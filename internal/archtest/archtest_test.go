@@ -14,7 +14,7 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-var update = flag.Bool("update", false, "rewrite what is generated: the faults in testdata and the index of docs/adr")
+var update = flag.Bool("update", false, "rewrite what is generated: the faults in testdata, docs/adr/README.md and docs/reference/metrics.md")
 
 // rule is one rule of the repository. Its broken example is testdata/<name>.txtar.
 type rule struct {
@@ -34,6 +34,7 @@ func rules() []rule {
 		{"nosleep", noSleep},
 		{"ports", noFixedPorts},
 		{"metrics", metricNames},
+		{"metricsdoc", metricsDocumented},
 		{"paths", noLocalPaths},
 		{"links", docLinks},
 		{"examples", docExamples},
@@ -49,8 +50,11 @@ func TestRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *update {
-		if err := writeDecisionIndex(tree, "../.."); err != nil {
-			t.Fatal(err)
+		for name, text := range map[string][]byte{decisionIndex: tree.decisionIndexText(), metricsPage: tree.metricsPageText()} {
+			tree.files[name] = text
+			if err := os.WriteFile(filepath.Join("../..", name), text, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	for _, r := range rules() {

@@ -3,9 +3,7 @@ package archtest
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -140,10 +138,4 @@ func (t *tree) decisionIndexText() []byte {
 		}
 	}
 	return b.Bytes()
-}
-
-// writeDecisionIndex brings the index below root up to date, in t too.
-func writeDecisionIndex(t *tree, root string) error {
-	t.files[decisionIndex] = t.decisionIndexText()
-	return os.WriteFile(filepath.Join(root, decisionIndex), t.files[decisionIndex], 0o644)
 }

@@ -277,7 +277,7 @@ from what its data folder holds; it goes on serving when the control node is awa
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase of the bundle")
 	f.StringVar(&keyFile, "key-file", "", "file with the key that seals the data folder (default: <data>.key, made at the first start)")
 	f.StringVar(&credential, "key-credential", "", "name of the systemd credential with that key, instead of a file")
-	f.StringVar(&o.AccessLog, "access-log", "-", `file of the access log, "-" for standard output`)
+	f.StringVar(&o.AccessLog, "access-log", "-", `file of the access log, "-" for standard output, "off" for none`)
 	f.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long the health checks say draining before connections are no longer taken")
 	f.BoolVar(&o.Adopt, "adopt-data", false, "accept a data folder that was copied or moved; the original must be gone for good")
 	c.RunE = s.run(func(ctx context.Context, c *cobra.Command, _ []string) error {
