@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -134,22 +137,37 @@ func TestParseStat(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	// The shell's child works, the shell itself waits for it.
-	p, err := startProcess(t.TempDir(), "sh", "sh", "-c", "sh -c 'while :; do :; done'; :")
+	// The shell's child works for a moment and then waits; the shell only waits for it.
+	p, err := startProcess(t.TempDir(), "sh", "sh", "-c", "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 60'; :")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.stop()
-	ctx := t.Context()
-	if err := p.waitFor(ctx, "busy", func() bool {
+	if err := p.waitFor(t.Context(), "busy", func() bool {
 		u, err := p.usage()
-		return err == nil && u.cpu >= 50*time.Millisecond && u.rss > 0
+		return err == nil && u.cpu >= 20*time.Millisecond && u.rss > 0
 	}); err != nil {
 		t.Error(err)
 	}
 	if peak, err := p.peakRSS(); err != nil || peak <= 0 {
 		t.Errorf("peakRSS() = %d, %v, want more than 0", peak, err)
 	}
+	p.stop()
+	if err := waitGone(p.cmd.Process.Pid); err != nil {
+		t.Error(err)
+	}
+}
+
+// waitGone waits until nothing runs in the process group.
+func waitGone(group int) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		if errors.Is(syscall.Kill(-group, 0), syscall.ESRCH) {
+			return nil
+		}
+		<-tick.C
+	}
+	return fmt.Errorf("processes of the group %d are left", group)
 }
 
 func TestWaitForEnds(t *testing.T) {

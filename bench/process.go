@@ -50,7 +50,7 @@ func startProcess(dir, name string, argv ...string) (*process, error) {
 	return p, nil
 }
 
-// stop asks the program to end and kills what is left of it after stopTime.
+// stop asks the program to end, and kills it after stopTime and its children in any case.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended
 	timer := time.NewTimer(stopTime)
@@ -58,9 +58,9 @@ func (p *process) stop() {
 	select {
 	case <-p.ended:
 	case <-timer.C:
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-		<-p.ended
 	}
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // its group; an error means that nobody is left
+	<-p.ended
 }
 
 // fault returns an error that says what went wrong with the program, with the end of what it printed.
