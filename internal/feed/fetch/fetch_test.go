@@ -16,7 +16,7 @@ import (
 func fastReconnect() grpc.ConnectParams {
 	return grpc.ConnectParams{
 		Backoff:           grpcbackoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 100 * time.Millisecond},
-		MinConnectTimeout: 5 * time.Second,
+		MinConnectTimeout: 2 * time.Minute,
 	}
 }
 

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -156,11 +157,11 @@ func TestLargeChangeComesInBulk(t *testing.T) {
 	g.sink.waitFor(t, c.change(apis(t, 0, 10, "/a")))
 	var puts []snapshot.Entry
 	for i := range 40 {
-		var noise string
+		var noise strings.Builder
 		for j := range 4000 {
-			noise += fmt.Sprint(snapshot.HashCredential(fmt.Append(nil, i, j))[0])
+			noise.WriteString(fmt.Sprint(snapshot.HashCredential(fmt.Append(nil, i, j))[0]))
 		}
-		e, err := snapshot.NewEntry(fmt.Sprintf("api/acme/prod/large-%d", i), 1, 1, true, noise)
+		e, err := snapshot.NewEntry(fmt.Sprintf("api/acme/prod/large-%d", i), 1, 1, true, noise.String())
 		if err != nil {
 			t.Fatal(err)
 		}

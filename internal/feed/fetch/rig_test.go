@@ -199,7 +199,7 @@ func (s *memorySink) setRefuse(f func(*snapshot.Set) error) {
 // wait waits until the sink satisfies a condition.
 func (s *memorySink) wait(tb testing.TB, what string, ok func(*memorySink) bool) {
 	tb.Helper()
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(3 * time.Minute)
 	for {
 		s.mu.Lock()
 		good, wake := ok(s), s.wake

@@ -24,7 +24,7 @@ func (f *follower[C]) obtain(ctx context.Context, bulk linkv1.BulkClient, c snap
 	if err != nil {
 		return nil, err
 	}
-	compare := f.scratch != nil
+	compare := f.scratch != nil || f.have.IsZero() // nobody knows what is lacking
 	if !from.IsZero() && from == f.have {
 		next, err := f.merge(f.content, h.Changes)
 		if err == nil {

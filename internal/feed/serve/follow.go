@@ -67,11 +67,9 @@ func (s *Server) follow(stream followStream, kind viewKind) error {
 	// Receiving ends when this function returns, for then gRPC ends the stream. It cannot be waited for before that,
 	// so Close does.
 	hello := make(chan *linkv1.Hello)
-	s.workers.Add(1)
-	go func() {
-		defer s.workers.Done()
+	s.workers.Go(func() {
 		cancel(s.receive(ctx, stream, c, hello))
-	}()
+	})
 
 	timeout := time.NewTimer(s.opts.IdleTimeout)
 	defer timeout.Stop()
@@ -162,11 +160,9 @@ func (s *Server) write(ctx context.Context, stream followStream, m *linkv1.Follo
 	done := make(chan error, 1)
 	// A gateway that takes nothing blocks Send until its call is over. That must be seen here as well, or an older
 	// call of the same gateway would stay for ever.
-	s.workers.Add(1)
-	go func() {
-		defer s.workers.Done()
+	s.workers.Go(func() {
 		done <- stream.Send(m)
-	}()
+	})
 	select {
 	case err := <-done:
 		return err

@@ -29,11 +29,9 @@ func (s *Server) Sync(stream syncStream) error {
 	y := &syncCall{server: s, stream: stream, peer: peer, idle: time.NewTimer(s.opts.IdleTimeout)}
 	defer y.idle.Stop()
 	done := make(chan error, 1)
-	s.workers.Add(1)
-	go func() {
-		defer s.workers.Done()
+	s.workers.Go(func() {
 		done <- y.run()
-	}()
+	})
 	// When this function returns, gRPC ends the stream, and with it whatever y waits for.
 	select {
 	case err := <-done:

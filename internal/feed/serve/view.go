@@ -10,7 +10,8 @@ import (
 
 // view is one view: its newest content and what changed on the way there.
 type view struct {
-	name string
+	name       string
+	publishing sync.Mutex // held while a new version is prepared; before mu
 
 	mu      sync.Mutex // all below
 	head    *head      // nil: nothing published yet
@@ -48,45 +49,54 @@ func newView(name string, w Window) *view {
 }
 
 func (v *view) publish(c snapshot.Checkpoint, content source, now time.Time) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	at := version{c.Epoch, c.Seq}
+	v.publishing.Lock()
+	defer v.publishing.Unlock()
+	old, _, _ := v.current()
 	h := &head{
 		checkpoint: c,
 		encoded:    snapshot.AppendCheckpoint(nil, c),
 		position:   wire.PositionOf(c),
-		changed:    at,
+		changed:    version{c.Epoch, c.Seq},
 		content:    content,
 		deltas:     make(map[wire.Position]*delta),
 	}
-	if old := v.head; old != nil {
-		switch order := c.Compare(old.checkpoint); {
-		case order < 0:
-			return ErrOlder
-		case order == 0 && c.Root != old.checkpoint.Root:
-			return ErrForked
-		case order == 0 && c.KeyID == old.checkpoint.KeyID:
-			return nil
-		case c.Root == old.checkpoint.Root:
-			h.changed = old.changed
-		}
-		if c.Compare(old.checkpoint) > 0 {
-			v.remember(old, content, now)
-		}
+	if old == nil {
+		v.replace(h, nil, false, now)
+		return nil
+	}
+	order := c.Compare(old.checkpoint)
+	switch {
+	case order < 0:
+		return ErrOlder
+	case order == 0 && c.Root != old.checkpoint.Root:
+		return ErrForked
+	case order == 0 && c.KeyID == old.checkpoint.KeyID:
+		return nil
+	}
+	if c.Root == old.checkpoint.Root {
+		h.changed = old.changed
+	}
+	// Among a million credentials the search takes a while, and nobody who follows should have to wait for it.
+	keys, ok := content.changedSince(old.content, v.window.bounds.Changes)
+	v.replace(h, keys, ok && order > 0, now)
+	return nil
+}
+
+// replace makes h the head. If known, keys are what changed from the head before; otherwise nobody can be sent changes
+// from there any more, unless h is only another signature of it.
+func (v *view) replace(h *head, keys []string, known bool, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch old := v.head; {
+	case old == nil || old.position == h.position:
+	case known:
+		v.window.add(old.position, keys, now)
+	default:
+		v.window.clear()
 	}
 	v.head = h
 	close(v.next)
 	v.next = make(chan struct{})
-	return nil
-}
-
-// remember notes in the window what changes from old to content.
-func (v *view) remember(old *head, content source, now time.Time) {
-	if keys, ok := content.changedSince(old.content, v.window.bounds.Changes); ok {
-		v.window.add(old.position, keys, now)
-	} else {
-		v.window.clear()
-	}
 }
 
 func (v *view) drop() {

@@ -180,7 +180,8 @@ func FuzzMessages(f *testing.F) {
 	for _, b := range batches {
 		for _, m := range []proto.Message{
 			&linkv1.FollowDown{Message: &linkv1.FollowDown_Head{Head: &linkv1.Head{
-				Checkpoint: snapshot.AppendCheckpoint(nil, snapshot.Checkpoint{Seq: 2}), From: position, Changes: c.Pack(b)}}},
+				Checkpoint: snapshot.AppendCheckpoint(nil, snapshot.Checkpoint{Seq: 2}), From: position, Changes: c.Pack(b),
+			}}},
 			&linkv1.SyncDown{Message: &linkv1.SyncDown_Part{Part: &linkv1.Part{Changes: c.Pack(b), Listing: c.Pack(b)}}},
 		} {
 			encoded, err := proto.Marshal(m)
