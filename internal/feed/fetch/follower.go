@@ -158,6 +158,7 @@ func (f *follower[C]) session(ctx context.Context, open openFollow, bulk linkv1.
 			select {
 			case messages <- m:
 			case <-ctx.Done():
+				broken <- ctx.Err()
 				return
 			}
 		}
