@@ -10,6 +10,7 @@ import (
 // route is one call of the API.
 type route struct {
 	method, path string
+	what         string // one line for the reference page
 	// access is who may use it. The zero value is nobody.
 	access access
 	// body tells whether the call takes a body.
@@ -63,43 +64,118 @@ func routes() []route {
 	)
 	out := []route{
 		// Health, for supervisors and scrapers. These show no resource.
-		{method: get, path: "/livez", access: public(), handle: (*Server).livez},
-		{method: get, path: "/readyz", access: public(), handle: (*Server).readyz},
-		{method: get, path: "/metrics", access: public(), handle: (*Server).exposeMetrics},
+		{
+			method: get, path: "/livez", access: public(), handle: (*Server).livez,
+			what: "the process answers",
+		},
+		{
+			method: get, path: "/readyz", access: public(), handle: (*Server).readyz,
+			what: "the node can take changes; `?verbose` names each check",
+		},
+		{
+			method: get, path: "/metrics", access: public(), handle: (*Server).exposeMetrics,
+			what: "metrics, for Prometheus",
+		},
 
 		// The node and the record.
-		{method: get, path: "/api/v1/status", access: somewhere(Viewer), handle: (*Server).status},
-		{method: get, path: "/api/v1/schema/{kind}", access: somewhere(Viewer), handle: (*Server).schema},
-		{method: get, path: "/api/v1/audit", access: inQuery(Admin), handle: (*Server).audit},
-		{method: get, path: "/api/v1/backup", access: inAll(Admin), stream: true, handle: (*Server).backup},
+		{
+			method: get, path: "/api/v1/status", access: somewhere(Viewer), handle: (*Server).status,
+			what: "the node, the record, the caller, and what there is",
+		},
+		{
+			method: get, path: "/api/v1/schema/{kind}", access: somewhere(Viewer), handle: (*Server).schema,
+			what: "JSON Schema of a kind",
+		},
+		{
+			method: get, path: "/api/v1/audit", access: inQuery(Admin), handle: (*Server).audit,
+			what: "who changed what, newest first; parameters organization, limit, continue",
+		},
+		{
+			method: get, path: "/api/v1/backup", access: inAll(Admin), stream: true, handle: (*Server).backup,
+			what: "the whole record, as a stream",
+		},
 
 		// Changes of any number of resources at once. Each resource is decided upon by commit.
-		{method: post, path: "/api/v1/apply", access: somewhere(Editor), body: hasBody, handle: (*Server).apply},
-		{method: post, path: "/api/v1/plan", access: somewhere(Editor), body: hasBody, handle: (*Server).plan},
-		{method: post, path: "/api/v1/delete", access: somewhere(Editor), body: hasBody, handle: (*Server).deleteAll},
+		{
+			method: post, path: "/api/v1/apply", access: somewhere(Editor), body: hasBody, handle: (*Server).apply,
+			what: "make resources so, all or none; YAML or JSON documents; parameters organization, wait, reason",
+		},
+		{
+			method: post, path: "/api/v1/plan", access: somewhere(Editor), body: hasBody, handle: (*Server).plan,
+			what: "what apply would change, with both sides of each change",
+		},
+		{
+			method: post, path: "/api/v1/delete", access: somewhere(Editor), body: hasBody, handle: (*Server).deleteAll,
+			what: "delete the resources that documents name, all or none; parameters as of apply",
+		},
 
 		// Keys of subscriptions.
-		{method: get, path: keys, access: inPath(Viewer), handle: (*Server).listKeys},
-		{method: post, path: keys, access: inPath(Editor), body: hasBody, handle: (*Server).createKey},
-		{method: post, path: keys + "/rotate", access: inPath(Editor), body: hasBody, handle: (*Server).rotateKey},
-		{method: post, path: keys + "/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys},
-		{method: del, path: keys + "/{key}", access: inPath(Editor), handle: (*Server).revokeKey},
-		{method: post, path: organization + "/keys/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys},
+		{
+			method: get, path: keys, access: inPath(Viewer), handle: (*Server).listKeys,
+			what: "keys of a subscription, without their values; parameters limit, continue",
+		},
+		{
+			method: post, path: keys, access: inPath(Editor), body: hasBody, handle: (*Server).createKey,
+			what: "make a key; its value is in the answer, once",
+		},
+		{
+			method: post, path: keys + "/rotate", access: inPath(Editor), body: hasBody, handle: (*Server).rotateKey,
+			what: "make a key in the slot of an old one, which stays valid for the overlap",
+		},
+		{
+			method: post, path: keys + "/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys,
+			what: "add existing keys: one a line, or one JSON object a line (application/x-ndjson)",
+		},
+		{
+			method: del, path: keys + "/{key}", access: inPath(Editor), handle: (*Server).revokeKey,
+			what: "revoke a key",
+		},
+		{
+			method: post, path: organization + "/keys/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys,
+			what: "add existing keys of many subscriptions: one JSON object a line",
+		},
 
 		// Gateways and the tokens that they join with.
-		{method: get, path: organization + "/gateways", access: inPath(Viewer), handle: (*Server).listGateways},
-		{method: post, path: organization + "/gateways/{name}/revoke", access: inPath(Admin), handle: (*Server).revokeGateway},
-		{method: get, path: organization + "/jointokens", access: inPath(Admin), handle: (*Server).listJoinTokens},
-		{method: post, path: organization + "/jointokens", access: inPath(Admin), body: hasBody, handle: (*Server).createJoinToken},
-		{method: del, path: organization + "/jointokens/{name}", access: inPath(Admin), handle: (*Server).deleteJoinToken},
+		{
+			method: get, path: organization + "/gateways", access: inPath(Viewer), handle: (*Server).listGateways,
+			what: "gateways with what they run",
+		},
+		{
+			method: post, path: organization + "/gateways/{name}/revoke", access: inPath(Admin), handle: (*Server).revokeGateway,
+			what: "refuse a gateway on the link from now on",
+		},
+		{
+			method: get, path: organization + "/jointokens", access: inPath(Admin), handle: (*Server).listJoinTokens,
+			what: "join tokens, without their values",
+		},
+		{
+			method: post, path: organization + "/jointokens", access: inPath(Admin), body: hasBody, handle: (*Server).createJoinToken,
+			what: "make a token that one gateway joins with",
+		},
+		{
+			method: del, path: organization + "/jointokens/{name}", access: inPath(Admin), handle: (*Server).deleteJoinToken,
+			what: "take a join token back",
+		},
 
 		// What a gateway group runs, as a file. It holds the hashes of all keys of the organization.
-		{method: get, path: organization + "/gatewaygroups/{name}/bundle", access: inPath(Admin), stream: true, handle: (*Server).exportBundle},
+		{
+			method: get, path: organization + "/gatewaygroups/{name}/bundle", access: inPath(Admin), stream: true, handle: (*Server).exportBundle,
+			what: "what the gateways of a group run, as a bundle",
+		},
 
 		// Bearer tokens of principals.
-		{method: get, path: tokens, access: inAll(Admin), handle: (*Server).listTokens},
-		{method: post, path: tokens, access: inAll(Admin), body: hasBody, handle: (*Server).createToken},
-		{method: del, path: tokens + "/{token}", access: inAll(Admin), handle: (*Server).revokeToken},
+		{
+			method: get, path: tokens, access: inAll(Admin), handle: (*Server).listTokens,
+			what: "bearer tokens of a principal, without their values",
+		},
+		{
+			method: post, path: tokens, access: inAll(Admin), body: hasBody, handle: (*Server).createToken,
+			what: "make a bearer token; its value is in the answer, once",
+		},
+		{
+			method: del, path: tokens + "/{token}", access: inAll(Admin), handle: (*Server).revokeToken,
+			what: "revoke a bearer token",
+		},
 	}
 	for _, info := range v1.Kinds() {
 		out = append(out, kindRoutes(info)...)
@@ -120,8 +196,14 @@ func kindRoutes(info v1.KindInfo) []route {
 		base, list, read, write = "/api/v1/principals", inAll(Admin), inAll(Admin), inAll(Admin)
 	case v1.KindGateway:
 		return []route{
-			{method: http.MethodGet, path: base + "/{name}", access: read, handle: (*Server).getGateway},
-			{method: http.MethodDelete, path: base + "/{name}", access: inPath(Admin), handle: (*Server).deleteGateway},
+			{
+				method: http.MethodGet, path: base + "/{name}", access: read, handle: (*Server).getGateway,
+				what: "one gateway with what it runs",
+			},
+			{
+				method: http.MethodDelete, path: base + "/{name}", access: inPath(Admin), handle: (*Server).deleteGateway,
+				what: "forget a revoked gateway",
+			},
 		}
 	case v1.KindJoinToken:
 		return nil
@@ -130,13 +212,19 @@ func kindRoutes(info v1.KindInfo) []route {
 		return func(s *Server, q *request) error { return h(s, q, info) }
 	}
 	out := []route{
-		{method: http.MethodGet, path: base, access: list, handle: of((*Server).list)},
-		{method: http.MethodGet, path: base + "/{name}", access: read, handle: of((*Server).get)},
+		{
+			method: http.MethodGet, path: base, access: list, handle: of((*Server).list),
+			what: "list, or with watch=true follow; parameters selector, limit, continue, since",
+		},
+		{
+			method: http.MethodGet, path: base + "/{name}", access: read, handle: of((*Server).get),
+			what: "read one; its ETag is for If-Match",
+		},
 	}
 	if !info.System {
 		out = append(out,
-			route{method: http.MethodPut, path: base + "/{name}", access: write, body: hasBody, handle: of((*Server).put)},
-			route{method: http.MethodDelete, path: base + "/{name}", access: write, handle: of((*Server).delete)},
+			route{method: http.MethodPut, path: base + "/{name}", what: "make one so; If-Match and If-None-Match are heeded", access: write, body: hasBody, handle: of((*Server).put)},
+			route{method: http.MethodDelete, path: base + "/{name}", what: "delete one; If-Match is heeded", access: write, handle: of((*Server).delete)},
 		)
 	}
 	return out
