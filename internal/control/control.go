@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -125,6 +126,8 @@ type Server struct {
 	bodies    *semaphore.Weighted // of Options.BodyBudget bytes
 	writing   chan struct{}       // holds one token; whoever has it may commit
 	streams   streamLimit
+	ending    chan struct{} // closed when streams are to end
+	endOnce   sync.Once
 	panicTold atomic.Int64 // Unix seconds of the last stack that was logged
 }
 
@@ -143,6 +146,7 @@ func New(o Options) (*Server, error) {
 		mux:     http.NewServeMux(),
 		bodies:  semaphore.NewWeighted(o.BodyBudget),
 		writing: make(chan struct{}, 1),
+		ending:  make(chan struct{}),
 	}
 	s.writing <- struct{}{}
 	for _, rt := range routes() {
@@ -153,13 +157,15 @@ func New(o Options) (*Server, error) {
 
 // HTTPServer returns a server for this API with limits and deadlines against slow and greedy clients. The caller sets
 // TLSConfig and serves a listener with it. Bodies and answers have deadlines of their own, which move as long as
-// bytes flow.
+// bytes flow. Its Shutdown ends watches and waits, which would go on for ever, and lets other requests finish.
 func (s *Server) HTTPServer() *http.Server {
-	return &http.Server{
+	srv := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	srv.RegisterOnShutdown(func() { s.endOnce.Do(func() { close(s.ending) }) })
+	return srv
 }

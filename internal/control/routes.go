@@ -2,6 +2,7 @@ package control
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
@@ -54,15 +55,30 @@ func inQuery(r Role) access   { return access{scopeQuery, r} }
 func inAll(r Role) access     { return access{scopeAll, r} }
 func somewhere(r Role) access { return access{scopeSome, r} }
 
+// The beginnings of paths.
+const (
+	pathOrganization = "/api/v1/organizations/{organization}"
+	pathKeys         = pathOrganization + "/subscriptions/{name}/keys"
+	pathTokens       = "/api/v1/principals/{name}/tokens"
+)
+
+// The methods, short enough for a table.
+const (
+	get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+)
+
 // routes returns the whole surface of the API.
 func routes() []route {
-	const (
-		get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
-		organization   = "/api/v1/organizations/{organization}"
-		keys           = organization + "/subscriptions/{name}/keys"
-		tokens         = "/api/v1/principals/{name}/tokens"
-	)
-	out := []route{
+	out := slices.Concat(nodeRoutes(), changeRoutes(), keyRoutes(), gatewayRoutes(), tokenRoutes())
+	for _, info := range v1.Kinds() {
+		out = append(out, kindRoutes(info)...)
+	}
+	return out
+}
+
+// nodeRoutes are about the node and the record.
+func nodeRoutes() []route {
+	return []route{
 		// Health, for supervisors and scrapers. These show no resource.
 		{
 			method: get, path: "/livez", access: public(), handle: (*Server).livez,
@@ -76,8 +92,6 @@ func routes() []route {
 			method: get, path: "/metrics", access: public(), handle: (*Server).exposeMetrics,
 			what: "metrics, for Prometheus",
 		},
-
-		// The node and the record.
 		{
 			method: get, path: "/api/v1/status", access: somewhere(Viewer), handle: (*Server).status,
 			what: "the node, the record, the caller, and what there is",
@@ -94,8 +108,12 @@ func routes() []route {
 			method: get, path: "/api/v1/backup", access: inAll(Admin), stream: true, handle: (*Server).backup,
 			what: "the whole record, as a stream",
 		},
+	}
+}
 
-		// Changes of any number of resources at once. Each resource is decided upon by commit.
+// changeRoutes change any number of resources at once. Each resource is decided upon by commit.
+func changeRoutes() []route {
+	return []route{
 		{
 			method: post, path: "/api/v1/apply", access: somewhere(Editor), body: hasBody, handle: (*Server).apply,
 			what: "make resources so, all or none; YAML or JSON documents; parameters organization, wait, reason",
@@ -108,79 +126,86 @@ func routes() []route {
 			method: post, path: "/api/v1/delete", access: somewhere(Editor), body: hasBody, handle: (*Server).deleteAll,
 			what: "delete the resources that documents name, all or none; parameters as of apply",
 		},
+	}
+}
 
-		// Keys of subscriptions.
+// keyRoutes are about the keys of subscriptions.
+func keyRoutes() []route {
+	return []route{
 		{
-			method: get, path: keys, access: inPath(Viewer), handle: (*Server).listKeys,
+			method: get, path: pathKeys, access: inPath(Viewer), handle: (*Server).listKeys,
 			what: "keys of a subscription, without their values; parameters limit, continue",
 		},
 		{
-			method: post, path: keys, access: inPath(Editor), body: hasBody, handle: (*Server).createKey,
+			method: post, path: pathKeys, access: inPath(Editor), body: hasBody, handle: (*Server).createKey,
 			what: "make a key; its value is in the answer, once",
 		},
 		{
-			method: post, path: keys + "/rotate", access: inPath(Editor), body: hasBody, handle: (*Server).rotateKey,
+			method: post, path: pathKeys + "/rotate", access: inPath(Editor), body: hasBody, handle: (*Server).rotateKey,
 			what: "make a key in the slot of an old one, which stays valid for the overlap",
 		},
 		{
-			method: post, path: keys + "/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys,
+			method: post, path: pathKeys + "/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys,
 			what: "add existing keys: one a line, or one JSON object a line (application/x-ndjson)",
 		},
 		{
-			method: del, path: keys + "/{key}", access: inPath(Editor), handle: (*Server).revokeKey,
+			method: del, path: pathKeys + "/{key}", access: inPath(Editor), handle: (*Server).revokeKey,
 			what: "revoke a key",
 		},
 		{
-			method: post, path: organization + "/keys/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys,
+			method: post, path: pathOrganization + "/keys/import", access: inPath(Editor), body: hasBody, stream: true, handle: (*Server).importKeys,
 			what: "add existing keys of many subscriptions: one JSON object a line",
 		},
+	}
+}
 
-		// Gateways and the tokens that they join with.
+// gatewayRoutes are about gateways, the tokens that they join with, and what a gateway group runs as a file, which holds
+// the hashes of all keys of the organization.
+func gatewayRoutes() []route {
+	return []route{
 		{
-			method: get, path: organization + "/gateways", access: inPath(Viewer), handle: (*Server).listGateways,
+			method: get, path: pathOrganization + "/gateways", access: inPath(Viewer), handle: (*Server).listGateways,
 			what: "gateways with what they run",
 		},
 		{
-			method: post, path: organization + "/gateways/{name}/revoke", access: inPath(Admin), handle: (*Server).revokeGateway,
+			method: post, path: pathOrganization + "/gateways/{name}/revoke", access: inPath(Admin), handle: (*Server).revokeGateway,
 			what: "refuse a gateway on the link from now on",
 		},
 		{
-			method: get, path: organization + "/jointokens", access: inPath(Admin), handle: (*Server).listJoinTokens,
+			method: get, path: pathOrganization + "/jointokens", access: inPath(Admin), handle: (*Server).listJoinTokens,
 			what: "join tokens, without their values",
 		},
 		{
-			method: post, path: organization + "/jointokens", access: inPath(Admin), body: hasBody, handle: (*Server).createJoinToken,
+			method: post, path: pathOrganization + "/jointokens", access: inPath(Admin), body: hasBody, handle: (*Server).createJoinToken,
 			what: "make a token that one gateway joins with",
 		},
 		{
-			method: del, path: organization + "/jointokens/{name}", access: inPath(Admin), handle: (*Server).deleteJoinToken,
+			method: del, path: pathOrganization + "/jointokens/{name}", access: inPath(Admin), handle: (*Server).deleteJoinToken,
 			what: "take a join token back",
 		},
-
-		// What a gateway group runs, as a file. It holds the hashes of all keys of the organization.
 		{
-			method: get, path: organization + "/gatewaygroups/{name}/bundle", access: inPath(Admin), stream: true, handle: (*Server).exportBundle,
+			method: get, path: pathOrganization + "/gatewaygroups/{name}/bundle", access: inPath(Admin), stream: true, handle: (*Server).exportBundle,
 			what: "what the gateways of a group run, as a bundle",
 		},
+	}
+}
 
-		// Bearer tokens of principals.
+// tokenRoutes are about the bearer tokens of principals.
+func tokenRoutes() []route {
+	return []route{
 		{
-			method: get, path: tokens, access: inAll(Admin), handle: (*Server).listTokens,
+			method: get, path: pathTokens, access: inAll(Admin), handle: (*Server).listTokens,
 			what: "bearer tokens of a principal, without their values",
 		},
 		{
-			method: post, path: tokens, access: inAll(Admin), body: hasBody, handle: (*Server).createToken,
+			method: post, path: pathTokens, access: inAll(Admin), body: hasBody, handle: (*Server).createToken,
 			what: "make a bearer token; its value is in the answer, once",
 		},
 		{
-			method: del, path: tokens + "/{token}", access: inAll(Admin), handle: (*Server).revokeToken,
+			method: del, path: pathTokens + "/{token}", access: inAll(Admin), handle: (*Server).revokeToken,
 			what: "revoke a bearer token",
 		},
 	}
-	for _, info := range v1.Kinds() {
-		out = append(out, kindRoutes(info)...)
-	}
-	return out
 }
 
 // kindRoutes returns the calls that every kind has: list and watch, get, put and delete. Kinds that only Hansa writes

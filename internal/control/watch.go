@@ -142,6 +142,8 @@ func (s *Server) streamChanges(q *request, info v1.KindInfo, state store.State, 
 			if send(v1.WatchEvent{Type: v1.WatchBookmark, Epoch: last.Epoch, Seq: last.Seq}) != nil {
 				return nil
 			}
+		case <-s.ending:
+			err = problem.New(problem.Unavailable, "the control node is stopping: go on at another one, or in a moment")
 		case <-ctx.Done():
 			return nil
 		}
@@ -248,6 +250,15 @@ func (s *Server) waitApplied(q *request, out outcome) (*v1.WaitResult, error) {
 	}
 	defer s.streams.leave(q.who.principal)
 	ctx, cancel := context.WithTimeout(q.ctx(), q.wait)
+	var ending sync.WaitGroup
+	ending.Go(func() {
+		select {
+		case <-s.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	defer ending.Wait()
 	defer cancel()
 	views := out.views
 	if len(out.changes) == 0 {

@@ -109,6 +109,27 @@ func TestWatchEndsWithTheRight(t *testing.T) {
 	}
 }
 
+func TestWatchesEndWithTheServer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	ctx := patience(t)
+	f := follow(ctx, t, c.admin, v1.KindSite, "default", "")
+	if _, err, _ := f.next(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.server.Config.Shutdown(ctx) }()
+	for {
+		if _, err, ok := f.next(); err != nil || !ok {
+			wantCode(t, err, "unavailable")
+			break
+		}
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Shutdown with an open watch: %v", err)
+	}
+}
+
 func TestWatchesAreBounded(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
