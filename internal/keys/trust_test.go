@@ -315,7 +315,7 @@ func FuzzParseTrust(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"signed":"e30=","signature":"AA=="}`))
-	f.Add([]byte(fmt.Sprintf(`{"signed":%q}`, strings.Repeat("A", 100))))
+	f.Add(fmt.Appendf(nil, `{"signed":%q}`, strings.Repeat("A", 100)))
 	want, err := keys.ParseTrust(good, root.Fingerprint())
 	if err != nil {
 		f.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"runtime/debug"
 	"slices"
@@ -137,9 +138,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("link server: %w", err)
 	}
 	s := &Server{o: o, metrics: m, allowed: make(map[string]Access), sessions: make(map[*session]struct{})}
-	for method, access := range o.Permissions {
-		s.allowed[method] = access
-	}
+	maps.Copy(s.allowed, o.Permissions)
 	s.grpc = grpc.NewServer(
 		grpc.Creds(&serverCredentials{identity: o.Identity, timeout: 2 * o.Timeouts.Handshake, now: o.Now, admit: s.admit, refused: s.refused}),
 		grpc.ConnectionTimeout(3*o.Timeouts.Handshake),

@@ -247,30 +247,3 @@ func TestShardsAreSealed(t *testing.T) {
 		}
 	}
 }
-
-func FuzzSegment(f *testing.F) {
-	dir := f.TempDir()
-	s := open(f, dir)
-	replace(f, shardsOf(f, s), false, map[uint16]string{1: "x", 9: "y"})
-	path := filepath.Join(dir, "shards", "credentials", "0000000000000001.seg")
-	good, err := os.ReadFile(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	closeStore(f, s)
-	f.Add(good)
-	f.Add(good[len(good)-16:])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := open(t, dir)
-		defer closeStore(t, s)
-		shards := shardsOf(t, s)
-		for _, shard := range shards.List() {
-			if _, err := shards.Read(shard); err != nil && !errors.Is(err, localstore.ErrDamaged) {
-				t.Errorf("Read(%d) = %v", shard, err)
-			}
-		}
-	})
-}
