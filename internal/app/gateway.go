@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -32,6 +33,10 @@ type GatewayOptions struct {
 	Name string
 	// HTTPAddr and AdminAddr are the listeners. Defaults: ":8080" and "127.0.0.1:8085".
 	HTTPAddr, AdminAddr string
+	// HTTPSAddr, if set, takes requests over TLS, with the certificate in CertFile and KeyFile.
+	HTTPSAddr, CertFile, KeyFile string
+	// Trusted are the proxies whose X-Forwarded-* fields are believed. Default: none.
+	Trusted []netip.Prefix
 	// Control are the link addresses (host:port) of control nodes. May be empty.
 	Control []string
 	// JoinToken is what the gateway joins with, as long as it has not.
@@ -152,7 +157,8 @@ func (g *Gateway) openData(ctx context.Context) (err error) {
 // makeTraffic makes the data plane, which takes configurations from now on and requests after startTraffic.
 func (g *Gateway) makeTraffic(context.Context) (err error) {
 	g.traffic, err = gateway.New(gateway.Options{
-		HTTPAddr: g.opts.HTTPAddr, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
+		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile,
+		Trusted: g.opts.Trusted, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
 		CountsFile: g.folder.Path("counts"), Version: g.opts.Version, Log: g.log, Metrics: g.registry,
 		Checks: []gateway.Check{
 			{Name: "link", Optional: true, Run: g.members.linkFault},

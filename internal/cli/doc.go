@@ -6,4 +6,6 @@
 //
 // [Main] has no state outside of its arguments, so that any number of commands run in one process. It is used by
 // cmd/hansa and by the script tests.
+//
+//go:generate go test -run TestReference -update .
 package cli

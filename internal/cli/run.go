@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -257,6 +258,7 @@ func (s *session) controlCommand() *cobra.Command {
 func (s *session) gatewayCommand() *cobra.Command {
 	n, o := new(node), app.GatewayOptions{}
 	var keyFile, credential, joinTokenFile, passphraseFile string
+	var trusted []string
 	c := &cobra.Command{
 		Use:   "gateway",
 		Short: "Run a gateway",
@@ -269,6 +271,10 @@ from what its data folder holds; it goes on serving when the control node is awa
 	n.flags(c, "")
 	f := c.Flags()
 	f.StringVar(&o.HTTPAddr, "http-addr", ":8080", "traffic")
+	f.StringVar(&o.HTTPSAddr, "https-addr", "", "traffic over TLS, such as :8443 (default: none)")
+	f.StringVar(&o.CertFile, "tls-cert-file", "", "certificate of --https-addr, in PEM; it may be replaced while the gateway runs")
+	f.StringVar(&o.KeyFile, "tls-key-file", "", "private key of --https-addr, in PEM")
+	f.StringSliceVar(&trusted, "trusted-proxy", nil, "address or range (10.0.0.0/8) of proxies whose X-Forwarded fields are believed; may be repeated")
 	f.StringVar(&o.AdminAddr, "admin-addr", "127.0.0.1:8085", "health and metrics")
 	f.StringVar(&o.Name, "name", "", "name that the gateway joins with (default: the name of the host)")
 	f.StringSliceVar(&o.Control, "control", nil, "link address (host:port) of a control node; may be repeated")
@@ -289,6 +295,9 @@ from what its data folder holds; it goes on serving when the control node is awa
 			if o.Passphrase, err = secretFile(passphraseFile); err != nil {
 				return nil, err
 			}
+			if o.Trusted, err = prefixes(trusted); err != nil {
+				return nil, withExit(ExitUsage, err)
+			}
 			switch {
 			case credential != "":
 				o.Keys = keys.CredentialProvider{Name: credential, Dir: s.getenv("CREDENTIALS_DIRECTORY")}
@@ -299,6 +308,22 @@ from what its data folder holds; it goes on serving when the control node is awa
 		})
 	})
 	return c
+}
+
+// prefixes reads addresses and ranges of addresses.
+func prefixes(texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-proxy: %q is not an address or a range such as 10.0.0.0/8", text)
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
 }
 
 // started keeps a nil pointer from becoming a process that is not nil.

@@ -3,6 +3,8 @@
 //
 // A caller sees a code, a message and a correlation id; the cause stays in the log. The registry is codes.json,
 // and docs/reference/errors.md is generated from it. The package is used by control; it has no state.
+//
+//go:generate go test -run TestReference -update .
 package problem
 
 import (
