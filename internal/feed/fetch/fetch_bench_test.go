@@ -52,7 +52,7 @@ func BenchmarkOneChange(b *testing.B) {
 	c := newControl(b, a, serve.Options{})
 	c.changeCredentials()
 	c.change(realisticSet(b, 10_000))
-	p := newProxy(b, c.addr, 0)
+	p := newProxy(b, c.addr)
 	g := newGateway(b, a, b.TempDir())
 	g.run(p.addr)
 	g.sink.waitFor(b, c.change([]snapshot.Entry{realistic(b, 0, "warm")}))

@@ -1,33 +1,29 @@
 package fetch
 
 import (
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
-// proxy is a link between gateways and a control node that delays both directions, can be cut, and counts what the
-// control node sends.
+// proxy is a link between gateways and a control node that can be cut and counts what the control node sends.
 type proxy struct {
-	addr  string
-	delay time.Duration
-	down  atomic.Int64 // bytes from the control node
+	addr string
+	down atomic.Int64 // bytes from the control node
 
 	mu     sync.Mutex // target, conns
 	target string
 	conns  map[net.Conn]bool
 }
 
-func newProxy(tb testing.TB, target string, delay time.Duration) *proxy {
+func newProxy(tb testing.TB, target string) *proxy {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &proxy{addr: l.Addr().String(), delay: delay, target: target, conns: make(map[net.Conn]bool)}
+	p := &proxy{addr: l.Addr().String(), target: target, conns: make(map[net.Conn]bool)}
 	var workers sync.WaitGroup
 	workers.Go(func() {
 		for {
@@ -66,44 +62,24 @@ func (p *proxy) serve(down net.Conn) {
 		delete(p.conns, up)
 	}()
 	var both sync.WaitGroup
-	both.Go(func() { p.carry(up, down, nil) })
-	both.Go(func() { p.carry(down, up, &p.down) })
+	both.Go(func() { carry(up, down, nil) })
+	both.Go(func() { carry(down, up, &p.down) })
 	both.Wait()
 }
 
-// carry copies with the delay, whatever is under way in the meantime.
-func (p *proxy) carry(dst, src net.Conn, count *atomic.Int64) {
-	type parcel struct {
-		bytes []byte
-		due   time.Time
-	}
-	road := make(chan parcel, 1<<14) // what is under way during one delay
-	var unloading sync.WaitGroup
-	unloading.Go(func() {
-		for x := range road {
-			<-time.After(time.Until(x.due))
-			if _, err := dst.Write(x.bytes); err != nil {
-				_ = src.Close()
-			}
-		}
-		_ = dst.Close()
-	})
+// carry copies until one end closes.
+func carry(dst, src net.Conn, count *atomic.Int64) {
+	defer dst.Close()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := src.Read(buf)
 		if count != nil {
 			count.Add(int64(n))
 		}
-		road <- parcel{append([]byte(nil), buf[:n]...), time.Now().Add(p.delay)}
-		if err != nil {
-			if err != io.EOF {
-				_ = dst.Close()
-			}
-			break
+		if _, writeErr := dst.Write(buf[:n]); err != nil || writeErr != nil {
+			return
 		}
 	}
-	close(road)
-	unloading.Wait()
 }
 
 // cut breaks all connections.
