@@ -58,6 +58,7 @@ type handler struct {
 	route *exchange.Route
 	serve func(x *exchange.Exchange, d exchange.Down) bool // true: done
 
+	quiet  bool // keep no records
 	served atomic.Int32
 	mu     sync.Mutex
 	done   []record // guarded by mu
@@ -87,6 +88,9 @@ func (h *handler) Serve(x *exchange.Exchange, d exchange.Down) {
 }
 
 func (h *handler) Done(x *exchange.Exchange) {
+	if h.quiet {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.done = append(h.done, record{

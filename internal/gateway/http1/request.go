@@ -84,9 +84,6 @@ func (c *conn) accept(n int) error {
 			return err
 		}
 	}
-	if c.srv.draining.Load() {
-		c.keep = false
-	}
 	if p.Underscore {
 		dropLookalikes(&x.Req)
 	}

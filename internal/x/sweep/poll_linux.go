@@ -6,36 +6,35 @@ import "syscall"
 const tcpEstablished = 1
 
 // Hung tells whether the other end has closed the connection or its sending side. Bytes that wait to be read do not hide
-// that. Where the system or the kind of connection cannot tell, Hung is false.
+// that. Where the system or the kind of connection cannot tell, Hung is false. It is for the goroutine that reads.
 func (c *Conn) Hung() bool {
-	hung := false
-	c.control(func(fd int) {
-		// The first byte of struct tcp_info is the state.
-		info, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_INFO)
-		hung = err == nil && info&0xff != tcpEstablished
-	})
-	return hung
+	c.raw.hung, c.raw.peeking = false, false
+	c.look()
+	return c.raw.hung
 }
 
 // Quiet tells whether there is nothing to read on the connection, not even its end. Where the system or the kind of
-// connection cannot tell, Quiet is true.
+// connection cannot tell, Quiet is true. It is for the goroutine that reads.
 func (c *Conn) Quiet() bool {
-	quiet := true
-	c.control(func(fd int) {
-		var p [1]byte
-		_, _, err := syscall.Recvfrom(fd, p[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN
-	})
-	return quiet
+	c.raw.quiet, c.raw.peeking = true, true
+	c.look()
+	return c.raw.quiet
 }
 
-// control calls f with the file descriptor, if there is one.
-func (c *Conn) control(f func(fd int)) {
-	s, ok := c.Conn.(syscall.Conn)
-	if !ok {
+// look asks the system how the connection does.
+func (c *Conn) look() {
+	if c.canRaw() {
+		_ = c.raw.conn.Control(c.raw.looking) // it fails if the connection is closed, and then nobody asks
+	}
+}
+
+func (c *Conn) rawLook(fd uintptr) {
+	if c.raw.peeking {
+		_, _, err := syscall.Recvfrom(int(fd), c.raw.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		c.raw.quiet = err == syscall.EAGAIN
 		return
 	}
-	if raw, err := s.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { f(int(fd)) }) // it fails if the connection is closed, and then nobody asks
-	}
+	// The first byte of struct tcp_info is the state.
+	info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
+	c.raw.hung = err == nil && info&0xff != tcpEstablished
 }

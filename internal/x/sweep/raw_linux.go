@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"syscall"
-	"unsafe"
 )
 
 // Reading a net.Conn begins with a system call that mostly finds nothing; only then the goroutine is parked until there
@@ -34,13 +33,18 @@ type raw struct {
 
 	buffer func() []byte
 	handle func(n int) Next
+
+	looking     func(fd uintptr) // looks how the connection does; made once
+	peeking     bool
+	hung, quiet bool
+	one         [1]byte
 }
 
 // canRaw tells whether c can be used in this way.
 func (c *Conn) canRaw() bool {
 	r := &c.raw
 	if r.step == nil {
-		r.step = c.rawStep
+		r.step, r.looking = c.rawStep, c.rawLook
 		if s, ok := c.Conn.(syscall.Conn); ok {
 			r.conn, _ = s.SyscallConn() // if it fails, so will everything else
 		}
@@ -182,49 +186,4 @@ func (c *Conn) WriteAll(p, q, r []byte) (int, error) {
 		return n, nil
 	}
 	return c.writeAll(p, q, r, n)
-}
-
-func rawRead(fd int, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		if errno == 0 {
-			return int(n), 0
-		}
-		if errno != syscall.EINTR {
-			return 0, errno
-		}
-	}
-}
-
-func rawWrite(fd int, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		if errno == 0 {
-			return int(n), 0
-		}
-		if errno != syscall.EINTR {
-			return 0, errno
-		}
-	}
-}
-
-func rawWritev(fd int, pieces ...[]byte) (int, syscall.Errno) {
-	var v [3]syscall.Iovec
-	used := 0
-	for _, p := range pieces {
-		if len(p) > 0 {
-			v[used].Base = unsafe.SliceData(p)
-			v[used].SetLen(len(p))
-			used++
-		}
-	}
-	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v)), uintptr(used))
-		if errno == 0 {
-			return int(n), 0
-		}
-		if errno != syscall.EINTR {
-			return 0, errno
-		}
-	}
 }

@@ -1,0 +1,40 @@
+//go:build race
+
+package sweep
+
+import (
+	"errors"
+	"syscall"
+)
+
+// The race detector learns from the functions of package syscall that what was written before was read after.
+
+func rawRead(fd int, p []byte) (int, syscall.Errno) {
+	return result(syscall.Read(fd, p))
+}
+
+func rawWrite(fd int, p []byte) (int, syscall.Errno) {
+	return result(syscall.Write(fd, p))
+}
+
+func rawWritev(fd int, pieces ...[]byte) (int, syscall.Errno) {
+	total := 0
+	for _, p := range pieces {
+		if len(p) == 0 {
+			continue
+		}
+		n, errno := rawWrite(fd, p)
+		if total += max(n, 0); errno != 0 || n < len(p) {
+			break
+		}
+	}
+	return total, 0
+}
+
+func result(n int, err error) (int, syscall.Errno) {
+	if err != nil {
+		errno, _ := errors.AsType[syscall.Errno](err)
+		return 0, errno
+	}
+	return n, 0
+}
