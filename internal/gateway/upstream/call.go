@@ -44,11 +44,11 @@ type call struct {
 
 	parser   h1.Parser
 	body     h1.Body
-	in       []byte // what is read: head of the response, and what fits of its body
-	received int    // bytes of the response so far, informational ones included; send may have read the first
-	reusable bool   // the connection can be used again after the response
+	in       []byte        // what is read: head of the response, and what fits of its body
+	received int           // bytes of the response so far, informational ones included; send may have read the first
+	waited   time.Duration // for the response, in send
+	reusable bool          // the connection can be used again after the response
 	limit    time.Duration
-	failed   *h1.Fault // why the body broke off
 
 	out     []byte // what is sent: head of the request, and its body if it is very short
 	sending []byte // the taken body
@@ -65,7 +65,7 @@ func newCall(x *exchange.Exchange) *call {
 
 func (c *call) begin(b *Backend, s *settings, d exchange.Down) {
 	c.backend, c.settings, c.down = b, s, d
-	c.stream, c.received, c.failed = false, 0, nil
+	c.stream, c.received, c.waited = false, 0, 0
 	c.sending = nil
 	c.pump.reset()
 	if cap(c.joined) > keepBelow {
@@ -143,11 +143,12 @@ func (c *call) send() (bool, error) {
 		}
 		return n > 0, err
 	}
-	c.conn.tcp.ArmRead(min(firstLook, c.settings.response))
+	first := min(firstLook, c.settings.response)
+	c.conn.tcp.ArmRead(first)
 	n, sent, err := c.conn.tcp.Ask(c.out, more, c.in)
 	c.received = n
 	if errors.Is(err, sweep.ErrTimeout) && sent {
-		err = nil // receive goes on
+		c.waited, err = first, nil // receive goes on
 	}
 	return sent, err
 }
@@ -327,25 +328,25 @@ func removeHop(h *exchange.Head) {
 // Read reads from the connection. The limit is for silence; while the request's body is still being passed on there is
 // none for the response's head. From time to time it looks whether anybody still waits for the response.
 func (c *call) Read(p []byte) (int, error) {
-	step := min(firstLook, c.limit)
-	var waited time.Duration
+	waited := c.waited
+	c.waited = 0
 	for {
+		if waited >= c.limit {
+			return 0, sweep.ErrTimeout
+		}
+		// A cancellation from now on wakes this goroutine; one before is seen here.
+		if waited > 0 && (!c.x.WaitOn(&c.waiter) || c.down.Gone()) {
+			return 0, errClientGone
+		}
+		step := min(max(waited, firstLook), longLook, c.limit-waited)
 		c.conn.tcp.ArmRead(step)
 		n, err := c.conn.stream.Read(p)
 		if n > 0 || err == nil || !errors.Is(err, sweep.ErrTimeout) {
 			return n, err
 		}
-		if waited += step; c.pump.running() && c.received == 0 {
-			waited = 0
+		if waited += step; c.received == 0 && c.pump.running() {
+			waited = step
 		}
-		if waited >= c.limit {
-			return 0, err
-		}
-		// A cancellation from now on wakes this goroutine; one before is seen here.
-		if !c.x.WaitOn(&c.waiter) || c.down.Gone() {
-			return 0, errClientGone
-		}
-		step = min(2*step, longLook, c.limit-waited)
 	}
 }
 

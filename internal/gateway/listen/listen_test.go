@@ -1,0 +1,321 @@
+package listen
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/gateway/http1"
+	"hansa.dev/hansa/internal/x/sweep"
+)
+
+// run starts a listener on loopback and stops it with the test.
+func run(t *testing.T, o Options) *Listener {
+	t.Helper()
+	o.Address = "127.0.0.1:0"
+	l, err := New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return l
+}
+
+func dial(t *testing.T, l *Listener) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func echo(c net.Conn) {
+	_, _ = io.Copy(c, c)
+	c.Close()
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	l := run(t, Options{Name: "http", Serve: echo})
+	for range 3 {
+		c := dial(t, l)
+		if _, err := c.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		if got, err := io.ReadAll(c); string(got) != "hello" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
+func TestMaxConns(t *testing.T) {
+	t.Parallel()
+	metrics := prometheus.NewRegistry()
+	busy := make(chan struct{})
+	l := run(t, Options{
+		Name: "http", MaxConns: 2, Registerer: metrics,
+		Serve: func(c net.Conn) { _, _ = c.Write([]byte("ok")); <-busy; c.Close() },
+		Refuse: func(c net.Conn) {
+			_, _ = c.Write([]byte("no"))
+			c.Close()
+		},
+	})
+	say := func(want string) {
+		t.Helper()
+		p := make([]byte, 2)
+		if _, err := io.ReadFull(dial(t, l), p); err != nil || string(p) != want {
+			t.Errorf("%q, %v, want %q", p, err, want)
+		}
+	}
+	say("ok")
+	say("ok")
+	say("no")
+	say("no")
+	close(busy)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for l.open.Load() > 0 {
+		<-tick.C
+	}
+	say("ok")
+	want := `
+		# HELP hansa_listener_connections_total Connections that came in, by what became of them: accepted, or refused since there were too many.
+		# TYPE hansa_listener_connections_total counter
+		hansa_listener_connections_total{listener="http",result="accepted"} 3
+		hansa_listener_connections_total{listener="http",result="refused"} 2
+	`
+	if err := testutil.GatherAndCompare(metrics, strings.NewReader(want), "hansa_listener_connections_total"); err != nil {
+		t.Error(err)
+	}
+	if _, err := New(t.Context(), Options{Name: "https", Address: "127.0.0.1:0", Serve: echo, Registerer: metrics}); err != nil {
+		t.Errorf("a second listener with the same registry: %v", err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	for _, o := range []Options{{Name: "http"}, {Serve: echo}, {Name: "http", Serve: echo, Address: "nonsense"}} {
+		if l, err := New(t.Context(), o); err == nil {
+			l.Close()
+			t.Errorf("New(%+v): no error", o)
+		}
+	}
+	l, err := New(t.Context(), Options{Name: "http", Serve: echo, Address: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Run of a closed listener: %v", err)
+	}
+}
+
+// starved is a listener that runs out of file descriptors for a while.
+type starved struct {
+	net.Listener
+	fails int
+	calls atomic.Int32
+	more  chan net.Conn
+}
+
+func (s *starved) Accept() (net.Conn, error) {
+	if int(s.calls.Add(1)) <= s.fails {
+		return nil, os.NewSyscallError("accept4", syscall.EMFILE)
+	}
+	c, ok := <-s.more
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (s *starved) Close() error { close(s.more); return nil }
+
+func TestOutOfFiles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, err := newMetrics(nil, "http")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &starved{fails: 12, more: make(chan net.Conn)}
+		l := &Listener{opts: Options{Name: "http", MaxConns: 1, Serve: echo, Log: slog.New(slog.DiscardHandler)}, listener: s, metrics: m}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- l.Run(ctx) }()
+		begin := time.Now()
+		here, there := net.Pipe()
+		s.more <- here
+		if took := time.Since(begin); took < time.Second || took > 10*time.Second {
+			t.Errorf("12 failures took %v", took)
+		}
+		there.Close()
+		if n := testutil.ToFloat64(m.failed); n != 12 {
+			t.Errorf("%v failures are counted, want 12", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// certificate writes a certificate of its own with its key.
+func certificate(t *testing.T, dir, name string) (certFile, keyFile string, pool *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{name}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	if err := errors.Join(os.WriteFile(certFile, certPEM, 0o600), os.WriteFile(keyFile, keyPEM, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	return certFile, keyFile, pool
+}
+
+type hello struct{}
+
+func (hello) Serve(x *exchange.Exchange, d exchange.Down) {
+	x.Answer(200, []byte("hello over "+x.Scheme+", "+strings.Repeat("x", 100_000)))
+	d.Respond(x, nil)
+}
+
+func (hello) Done(*exchange.Exchange) {}
+
+// TestTLS serves HTTP/1.1 over TLS, with the engine, through a change of the certificate.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile, pool := certificate(t, dir, "one.example")
+	cert, err := LoadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw := sweep.New()
+	swept := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { defer close(swept); _ = sw.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-swept })
+	server, err := http1.New(http1.Options{Handler: hello{}, Sweeper: sw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	upgrade := Handshake(cert.Config(), 5*time.Second)
+	l := run(t, Options{Name: "https", Serve: func(c net.Conn) {
+		server.Serve(http1.Conn{Net: c, Upgrade: upgrade, Scheme: "https"})
+	}})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := server.Drain(ctx); err != nil {
+			t.Errorf("Drain: %v", err)
+		}
+	})
+	ask := func(name string, pool *x509.CertPool) error {
+		c := dial(t, l)
+		tc := tls.Client(c, &tls.Config{ServerName: name, RootCAs: pool, NextProtos: []string{"http/1.1"}})
+		if err := tc.Handshake(); err != nil {
+			return err
+		}
+		r := bufio.NewReader(tc)
+		for range 3 {
+			if _, err := io.WriteString(tc, "GET / HTTP/1.1\r\nHost: "+name+"\r\n\r\n"); err != nil {
+				return err
+			}
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				return err
+			}
+			body, err := io.ReadAll(res.Body)
+			if err != nil || len(body) != 100_000+len("hello over https, ") {
+				t.Errorf("%d bytes, %v", len(body), err)
+			}
+		}
+		return tc.Close()
+	}
+	if err := ask("one.example", pool); err != nil {
+		t.Error(err)
+	}
+	_, _, pool2 := certificate(t, dir, "two.example")
+	cert.mu.Lock()
+	cert.checked, cert.stamp = time.Time{}, stamp{}
+	cert.mu.Unlock()
+	if err := ask("two.example", pool2); err != nil {
+		t.Error(err)
+	}
+	// Files that are broken do not replace what there is.
+	if err := os.WriteFile(keyFile, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cert.mu.Lock()
+	cert.checked, cert.stamp = time.Time{}, stamp{}
+	cert.mu.Unlock()
+	if err := ask("two.example", pool2); err != nil {
+		t.Error(err)
+	}
+	if _, err := LoadCertificate(certFile, keyFile, nil); err == nil {
+		t.Error("LoadCertificate of broken files: no error")
+	}
+	if _, err := LoadCertificate(certFile+"x", keyFile, nil); err == nil {
+		t.Error("LoadCertificate of no file: no error")
+	}
+	// Who speaks no TLS is shown the door.
+	c := dial(t, l)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if got, _ := io.ReadAll(c); strings.Contains(string(got), "200 OK") {
+		t.Errorf("without TLS: %q", got)
+	}
+}
