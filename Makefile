@@ -62,12 +62,12 @@ lint: ## check form, habits, module files and generated files
 	@$(step) "gofumpt" sh -c 'bad=$$($(tool) gofumpt -l .); [ -z "$$bad" ] || { echo "run make fix:" $$bad; exit 1; }'
 	@$(step) "go vet" go vet ./...
 	@$(step) "staticcheck" $(tool) staticcheck ./...
-	@$(step) "go fix" sh -c 'go fix -diff ./... || { echo "run make fix"; exit 1; }'
+	@$(step) "go fix" sh -c 'go fix -omitzero=false -diff ./... || { echo "run make fix"; exit 1; }'
 	@$(step) "go mod tidy" go mod tidy -diff
 	@$(step) "generated files" sh -c 'git diff >$(cache)/before; $(MAKE) -s docs; git diff | cmp $(cache)/before - || { echo "run make fix"; exit 1; }'
 
 fix: ## mend what lint can mend
-	go fix ./...
+	go fix -omitzero=false ./...
 	$(tool) gofumpt -w .
 	go mod tidy
 	$(MAKE) docs

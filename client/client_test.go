@@ -68,7 +68,7 @@ func TestRefusals(t *testing.T) {
 		}, client.Error{Problem: v1.Problem{Code: "busy", Status: 503, Detail: "d", RequestID: "r"}, RetryAfter: 7 * time.Second}},
 		{"a proxy's page", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Request-Id", "p")
-			http.Error(w, "bad gateway", 502)
+			http.Error(w, "bad gateway", http.StatusBadGateway)
 		}, client.Error{Problem: v1.Problem{Code: "http-502", Status: 502, RequestID: "p"}}},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://example.com/", http.StatusFound)
@@ -150,7 +150,9 @@ func TestRequests(t *testing.T) {
 		t.Errorf("delete goes to %s with %q", r.URL.EscapedPath(), r.Header.Get("If-Match"))
 	}
 	for _, k := range []v1.Key{
-		{Kind: v1.KindAPI, Organization: "default"}, {Kind: "None", Name: "x"}, {Kind: v1.KindAPI, Organization: "default", Name: ".."},
+		{Kind: v1.KindAPI, Organization: "default"},
+		{Kind: "None", Name: "x"},
+		{Kind: v1.KindAPI, Organization: "default", Name: ".."},
 		{Kind: v1.KindAPI, Name: "x"},
 	} {
 		if _, err := c.Get(t.Context(), k); err == nil {

@@ -266,8 +266,16 @@ func (s *session) showBundle(file string, b *bundle.Bundle) error {
 	return s.print(v, func(w io.Writer) {
 		t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 		for _, row := range [][2]any{
-			{"file", v.File}, {"cluster", v.Cluster}, {"root", v.Root}, {"view", v.View}, {"version", fmt.Sprintf("%d.%d", v.Epoch, v.Seq)},
-			{"digest", v.Digest}, {"entries", v.Entries}, {"credentials", v.Credentials}, {"join tokens", v.JoinTokens}, {"created", v.CreatedAt.Format(time.RFC3339)},
+			{"file", v.File},
+			{"cluster", v.Cluster},
+			{"root", v.Root},
+			{"view", v.View},
+			{"version", fmt.Sprintf("%d.%d", v.Epoch, v.Seq)},
+			{"digest", v.Digest},
+			{"entries", v.Entries},
+			{"credentials", v.Credentials},
+			{"join tokens", v.JoinTokens},
+			{"created", v.CreatedAt.Format(time.RFC3339)},
 		} {
 			fmt.Fprintf(t, "%v\t%v\n", row[0], row[1])
 		}

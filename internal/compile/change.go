@@ -36,8 +36,10 @@ type change struct {
 type unitChange struct{ before, after *unit }
 
 func newChange(opts Options, seq uint64, full bool, old, now *world) *change {
-	return &change{opts: opts, seq: seq, full: full, old: old, now: now, keys: map[v1.Key]bool{}, groups: set{}, hosts: set{},
-		regrouped: set{}, environments: set{}, deployments: set{}, backends: set{}, products: set{}}
+	return &change{
+		opts: opts, seq: seq, full: full, old: old, now: now, keys: map[v1.Key]bool{}, groups: set{}, hosts: set{},
+		regrouped: set{}, environments: set{}, deployments: set{}, backends: set{}, products: set{},
+	}
 }
 
 // compareKeys orders keys for messages and for the order of work.
@@ -213,8 +215,10 @@ func (c *change) check() {
 
 // fault records a fault of a resource.
 func (c *change) fault(k v1.Key, path, code, value, message, remedy string) {
-	c.faults = append(c.faults, v1.Fault{Kind: string(k.Kind), Name: k.Name, Organization: k.Organization, Path: path,
-		Code: code, Value: value, Message: message, Remedy: remedy})
+	c.faults = append(c.faults, v1.Fault{
+		Kind: string(k.Kind), Name: k.Name, Organization: k.Organization, Path: path,
+		Code: code, Value: value, Message: message, Remedy: remedy,
+	})
 }
 
 func (c *change) dangling(o *v1.Object) {

@@ -533,8 +533,10 @@ func large(n int) memory {
 }
 
 func apiSpec(i int, part string) *v1.APISpec {
-	s := &v1.APISpec{BasePath: fmt.Sprintf("/api/%d", i), Backend: fmt.Sprintf("backend-%d", i%100),
-		Policies: v1.Policies{Request: []v1.Policy{{APIKey: &v1.APIKeyPolicy{}}, {Quota: &v1.QuotaPolicy{}}}}}
+	s := &v1.APISpec{
+		BasePath: fmt.Sprintf("/api/%d", i), Backend: fmt.Sprintf("backend-%d", i%100),
+		Policies: v1.Policies{Request: []v1.Policy{{APIKey: &v1.APIKeyPolicy{}}, {Quota: &v1.QuotaPolicy{}}}},
+	}
 	for _, m := range []string{"GET", "POST", "PUT", "DELETE", "PATCH"} {
 		s.Operations = append(s.Operations, v1.Operation{Method: m, Path: "/items/{id}/" + part})
 	}
@@ -580,9 +582,11 @@ func TestContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := snapshot.API{Organization: "default", Environment: "prod", Name: "catalog", BasePath: "/catalog/v1", Backend: "catalog", BackendPath: "/",
+	want := snapshot.API{
+		Organization: "default", Environment: "prod", Name: "catalog", BasePath: "/catalog/v1", Backend: "catalog", BackendPath: "/",
 		Operations: []snapshot.Operation{{Name: "getItem", Method: "GET", Path: "/items/{id}"}},
-		Request:    []snapshot.Policy{{Use: "apiKey", Config: json.RawMessage(`{"header":"X-API-Key"}`)}, {Use: "quota", Config: json.RawMessage(`{"by":"subscription"}`)}}}
+		Request:    []snapshot.Policy{{Use: "apiKey", Config: json.RawMessage(`{"header":"X-API-Key"}`)}, {Use: "quota", Config: json.RawMessage(`{"by":"subscription"}`)}},
+	}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("API (-want +got):\n%s", diff)
 	}

@@ -52,8 +52,10 @@ func (c *change) unit(k v1.Key, d *v1.DeploymentSpec) *unit {
 	if !ok {
 		return nil
 	}
-	return &unit{organization: k.Organization, environment: d.Environment, api: d.API, deployment: k.Name,
-		pinned: d.Revision != 0, base: content.BasePath, backend: content.Backend, entry: e}
+	return &unit{
+		organization: k.Organization, environment: d.Environment, api: d.API, deployment: k.Name,
+		pinned: d.Revision != 0, base: content.BasePath, backend: content.Backend, entry: e,
+	}
 }
 
 // api fills in content from a spec with its defaults, and returns the form that readers must know.
@@ -79,9 +81,11 @@ func (c *change) api(owner v1.Key, path string, api *v1.APISpec, content *snapsh
 		if err != nil {
 			c.fault(owner, at+".path", resource.CodeInvalid, op.Path, err.Error(), "correct the path")
 		}
-		content.Operations[i] = snapshot.Operation{Name: op.Name, Method: op.Method, Path: t.String(),
+		content.Operations[i] = snapshot.Operation{
+			Name: op.Name, Method: op.Method, Path: t.String(),
 			Request:  c.policies(owner, at+".policies.request", op.Policies.Request, &reader),
-			Response: c.policies(owner, at+".policies.response", op.Policies.Response, &reader)}
+			Response: c.policies(owner, at+".policies.response", op.Policies.Response, &reader),
+		}
 	}
 	return reader, len(c.faults) == before
 }
@@ -167,8 +171,10 @@ func backend(o *v1.Object) snapshot.Backend {
 
 func product(o *v1.Object) snapshot.Product {
 	s := o.Spec.(*v1.ProductSpec)
-	return snapshot.Product{Organization: o.Metadata.Organization, Name: o.Metadata.Name, APIs: slices.Sorted(slices.Values(s.APIs)),
-		Quota: limit(s.Quota), RateLimit: limit(s.RateLimit)}
+	return snapshot.Product{
+		Organization: o.Metadata.Organization, Name: o.Metadata.Name, APIs: slices.Sorted(slices.Values(s.APIs)),
+		Quota: limit(s.Quota), RateLimit: limit(s.RateLimit),
+	}
 }
 
 func limit(l *v1.Limit) *snapshot.Limit {

@@ -35,8 +35,10 @@ type unit struct {
 }
 
 func newWorld(st State) *world {
-	return &world{State: st, refs: newRelation[struct{}](), hosts: newRelation[struct{}](), units: newRelation[*unit](),
-		bases: newRelation[struct{}](), uses: newRelation[struct{}]()}
+	return &world{
+		State: st, refs: newRelation[struct{}](), hosts: newRelation[struct{}](), units: newRelation[*unit](),
+		bases: newRelation[struct{}](), uses: newRelation[struct{}](),
+	}
 }
 
 func (w *world) clone(st State) *world {

@@ -49,9 +49,20 @@ func TestSelectors(t *testing.T) {
 		in   string
 		want bool
 	}{
-		{"", true}, {"tier", true}, {"!tier", false}, {"tier=gold", true}, {"tier==gold", true}, {"tier=silver", false},
-		{"tier!=silver", true}, {"other!=x", true}, {"other=x", false}, {"!other", true}, {"env=", true}, {"env", true},
-		{"tier=gold, !other", true}, {"tier=gold,other", false},
+		{"", true},
+		{"tier", true},
+		{"!tier", false},
+		{"tier=gold", true},
+		{"tier==gold", true},
+		{"tier=silver", false},
+		{"tier!=silver", true},
+		{"other!=x", true},
+		{"other=x", false},
+		{"!other", true},
+		{"env=", true},
+		{"env", true},
+		{"tier=gold, !other", true},
+		{"tier=gold,other", false},
 	} {
 		if got, err := control.SelectorMatches(tt.in, labels); err != nil || got != tt.want {
 			t.Errorf("%q = %v, %v, want %v", tt.in, got, err, tt.want)

@@ -167,8 +167,10 @@ func checkTokens(state store.State, objects []*v1.Object) error {
 			have = before.Spec.(*v1.PrincipalSpec).Tokens
 		}
 		if len(spec.Tokens) > 0 && !sameTokens(spec.Tokens, have) {
-			faults = append(faults, v1.Fault{Kind: string(o.Kind), Name: o.Metadata.Name, Path: "spec.tokens", Code: "system-field",
-				Message: "tokens are written by Hansa alone", Remedy: "take them out, and make tokens with \"hansa tokens create\""})
+			faults = append(faults, v1.Fault{
+				Kind: string(o.Kind), Name: o.Metadata.Name, Path: "spec.tokens", Code: "system-field",
+				Message: "tokens are written by Hansa alone", Remedy: "take them out, and make tokens with \"hansa tokens create\"",
+			})
 			continue
 		}
 		c := *o

@@ -35,8 +35,10 @@ func (l *streamLimit) enter(principal string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open[principal] >= streamsPerPrincipal {
-		return &problem.Error{Code: problem.TooManyRequests, RetryAfter: 10 * time.Second,
-			Detail: fmt.Sprintf("principal %q has %d watches and waiting calls open, which is as many as it may", principal, streamsPerPrincipal)}
+		return &problem.Error{
+			Code: problem.TooManyRequests, RetryAfter: 10 * time.Second,
+			Detail: fmt.Sprintf("principal %q has %d watches and waiting calls open, which is as many as it may", principal, streamsPerPrincipal),
+		}
 	}
 	if l.open == nil {
 		l.open = map[string]int{}

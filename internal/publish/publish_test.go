@@ -122,7 +122,6 @@ type rig struct {
 	dir    string
 	record *etcd.Store
 	feed   *recordingFeed
-	opts   Options
 	key    *keys.SigningKey
 	mu     sync.Mutex // key
 }

@@ -56,9 +56,11 @@ func (d *decoder) stream(data []byte, each func(root *yaml.Node)) {
 			break
 		}
 		if len(c.data) > d.o.Limits.DocumentBytes {
-			d.add(v1.Fault{Line: c.line, Column: 1, Code: CodeTooLarge,
+			d.add(v1.Fault{
+				Line: c.line, Column: 1, Code: CodeTooLarge,
 				Message: fmt.Sprintf("the document has %d bytes and may have %d", len(c.data), d.o.Limits.DocumentBytes),
-				Remedy:  "split it into several documents, separated by a line \"---\""})
+				Remedy:  "split it into several documents, separated by a line \"---\"",
+			})
 			continue
 		}
 		if line, column, bad := invalidUTF8(c.data); bad {
@@ -78,8 +80,10 @@ func (d *decoder) stream(data []byte, each func(root *yaml.Node)) {
 		}
 	}
 	if d.omitted {
-		d.faults = append(d.faults, v1.Fault{File: d.file, Line: d.lines + 1, Column: 1, Code: CodeTooManyFaults,
-			Message: fmt.Sprintf("there are more than %d faults; the others are not shown", d.o.Limits.Faults), Remedy: "correct those above first"})
+		d.faults = append(d.faults, v1.Fault{
+			File: d.file, Line: d.lines + 1, Column: 1, Code: CodeTooManyFaults,
+			Message: fmt.Sprintf("there are more than %d faults; the others are not shown", d.o.Limits.Faults), Remedy: "correct those above first",
+		})
 	}
 }
 

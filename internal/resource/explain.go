@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
@@ -69,10 +70,8 @@ func (s *JSONSchema) inner() *JSONSchema {
 }
 
 func (s *JSONSchema) mark(name string) string {
-	for _, r := range s.Required {
-		if r == name {
-			return " required"
-		}
+	if slices.Contains(s.Required, name) {
+		return " required"
 	}
 	return ""
 }
@@ -107,7 +106,7 @@ func wrap(text, indent string) string {
 	var sb strings.Builder
 	for para := range strings.SplitSeq(text, "\n") {
 		line := indent
-		for _, word := range strings.Fields(para) {
+		for word := range strings.FieldsSeq(para) {
 			if len(line) > len(indent) && len(line)+1+len(word) > width {
 				sb.WriteString(line + "\n")
 				line = indent

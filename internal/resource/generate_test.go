@@ -158,8 +158,8 @@ func reach(t reflect.Type, names map[string]bool) {
 			return
 		}
 		names[t.Name()] = true
-		for i := range t.NumField() {
-			reach(t.Field(i).Type, names)
+		for field := range t.Fields() {
+			reach(field.Type, names)
 		}
 	}
 }
@@ -291,7 +291,7 @@ func TestSchemaAgrees(t *testing.T) {
 	t.Parallel()
 	for _, info := range v1.Kinds() {
 		s := mustSchema(t, info.Kind)
-		_, faults := Decode("in", []byte(fmt.Sprintf("kind: %s\nmetadata: {}\nspec: {}\n", info.Kind)), Options{System: true})
+		_, faults := Decode("in", fmt.Appendf(nil, "kind: %s\nmetadata: {}\nspec: {}\n", info.Kind), Options{System: true})
 		got := map[string]bool{}
 		for _, f := range faults {
 			if f.Code == CodeRequired {

@@ -104,8 +104,10 @@ type checker struct {
 
 func (c *checker) fault(path, code, value, message, remedy string) {
 	o := c.object
-	c.faults = append(c.faults, v1.Fault{Kind: string(o.Kind), Name: o.Metadata.Name, Organization: o.Metadata.Organization,
-		Path: path, Code: code, Value: shorten(value), Message: message, Remedy: remedy})
+	c.faults = append(c.faults, v1.Fault{
+		Kind: string(o.Kind), Name: o.Metadata.Name, Organization: o.Metadata.Organization,
+		Path: path, Code: code, Value: shorten(value), Message: message, Remedy: remedy,
+	})
 }
 
 func (c *checker) metadata() {

@@ -110,9 +110,6 @@ func refusalOf(err error) *snapshot.Refusal {
 	return &snapshot.Refusal{Code: snapshot.RefusedCannotRun, Detail: err.Error(), Retryable: true}
 }
 
-// errPassedOver ends the search for content on the disk without taking what was offered.
-var errPassedOver = errors.New("passed over")
-
 // load hands the newest good content of the disk to the sink.
 func (f *follower[C]) load(ctx context.Context) {
 	err := f.kind.load(func(c snapshot.Checkpoint, content C, generation uint64, whole bool) error {

@@ -35,20 +35,28 @@ func TestForward(t *testing.T) {
 		{"host in lower case", "GET / HTTP/1.1\r\nHost: A\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" + fwd},
 		{"absolute-form", "GET http://a/x?y HTTP/1.1\r\nHost: b\r\n\r\n", "GET /x?y HTTP/1.1\r\nHost: a\r\n" + fwd},
 		{"absolute-form without path", "GET HTTP://a?y HTTP/1.1\r\nHost: b\r\n\r\n", "GET /?y HTTP/1.1\r\nHost: a\r\n" + fwd},
-		{"fields of the connection", "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Foo\r\nFoo: 1\r\nfoo: 2\r\nKeep-Alive: x\r\nProxy-Connection: x\r\nTE: gzip\r\nTrailer: x\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Authorization: x\r\nBar: 3\r\n\r\n",
-			"GET / HTTP/1.1\r\nHost: a\r\nBar: 3\r\n" + fwd},
+		{
+			"fields of the connection", "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Foo\r\nFoo: 1\r\nfoo: 2\r\nKeep-Alive: x\r\nProxy-Connection: x\r\nTE: gzip\r\nTrailer: x\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Authorization: x\r\nBar: 3\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nBar: 3\r\n" + fwd,
+		},
 		{"h2c is ignored", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" + fwd},
-		{"spoofed fields", "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nx-forwarded-for: 8.8.8.8\r\nForwarded: for=1\r\nX-Real-IP: 1\r\nX-Forwarded-Port: 1\r\nX-Request-Id: 1\r\nX_Forwarded_For: 7\r\nX_API-Key: 7\r\nmy_field: 1\r\n\r\n",
-			"GET / HTTP/1.1\r\nHost: a\r\nmy_field: 1\r\n" + fwd},
+		{
+			"spoofed fields", "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nx-forwarded-for: 8.8.8.8\r\nForwarded: for=1\r\nX-Real-IP: 1\r\nX-Forwarded-Port: 1\r\nX-Request-Id: 1\r\nX_Forwarded_For: 7\r\nX_API-Key: 7\r\nmy_field: 1\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nmy_field: 1\r\n" + fwd,
+		},
 		{"body with length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", "POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Content-Length: 3\r\n\r\nabc"},
 		{"body with length 0", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Content-Length: 0\r\n"},
 		{"no body", "POST / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Content-Length: 0\r\n"},
 		{"body of GET", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", "GET / HTTP/1.1\r\nHost: a\r\n" + fwd + "Content-Length: 3\r\n\r\nabc"},
 		{"method of one's own", "PURGE / HTTP/1.1\r\nHost: a\r\n\r\n", "PURGE / HTTP/1.1\r\nHost: a\r\n" + fwd},
-		{"chunks", "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n3\r\nabc\r\n00002;a=b;c=\"d\\\";e\"\r\nde\r\n0;x\r\n\r\n",
-			"POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Transfer-Encoding: chunked\r\n\r\nabcde"},
-		{"trailers", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: b\r\nContent-Length: 3\r\nX-Forwarded-For: 1\r\n\r\n",
-			"POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Transfer-Encoding: chunked\r\n\r\nabc\nX-Sum: 1"},
+		{
+			"chunks", "POST / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n3\r\nabc\r\n00002;a=b;c=\"d\\\";e\"\r\nde\r\n0;x\r\n\r\n",
+			"POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Transfer-Encoding: chunked\r\n\r\nabcde",
+		},
+		{
+			"trailers", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: b\r\nContent-Length: 3\r\nX-Forwarded-For: 1\r\n\r\n",
+			"POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Transfer-Encoding: chunked\r\n\r\nabc\nX-Sum: 1",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := g.dial(t)

@@ -154,8 +154,8 @@ func (c *conn) target(target []byte) error {
 func (c *conn) path(target []byte) error {
 	x := &c.x
 	path := target
-	if i := bytes.IndexByte(target, '?'); i >= 0 {
-		path, x.Query, x.HasQuery = target[:i], target[i+1:], true
+	if before, after, ok := bytes.Cut(target, []byte{'?'}); ok {
+		path, x.Query, x.HasQuery = before, after, true
 		if bytes.IndexByte(x.Query, '#') >= 0 {
 			return errFragment
 		}

@@ -55,10 +55,6 @@ const (
 	head  = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
 )
 
-func problem(status, code, title string) string {
-	return `{"type":"https://hansa.dev/errors/` + code + `","title":"` + title + `","status":` + status + `,"code":"` + code + `"`
-}
-
 // TestRespond shows what the client sees of a response, for each backend that is well-behaved.
 func TestRespond(t *testing.T) {
 	t.Parallel()
@@ -79,14 +75,20 @@ func TestRespond(t *testing.T) {
 		{"no reason", get, "HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"},
 		{"unknown status", get, "HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 799 \r\nContent-Length: 0\r\n\r\n"},
 		{"space before a colon", get, "HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 0\r\n\r\n"},
-		{"fields of the connection", get, "HTTP/1.1 200 OK\r\nConnection: X, Keep-Alive\r\nX: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nProxy-Authenticate: b\r\nY: 2\r\nX-Request-Id: theirs 4567890123456789012345678\r\nContent-Length: 0\r\n\r\n",
-			"HTTP/1.1 200 OK\r\nY: 2\r\nContent-Length: 0\r\n\r\n"},
-		{"informational", get, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-			"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
+		{
+			"fields of the connection", get, "HTTP/1.1 200 OK\r\nConnection: X, Keep-Alive\r\nX: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nProxy-Authenticate: b\r\nY: 2\r\nX-Request-Id: theirs 4567890123456789012345678\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nY: 2\r\nContent-Length: 0\r\n\r\n",
+		},
+		{
+			"informational", get, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		},
 		{"informational for HTTP/1.0", get10, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
 		{"trailers not asked for", get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"},
-		{"trailers", "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\nSet-Cookie: z\r\n\r\n",
-			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n"},
+		{
+			"trailers", "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\nSet-Cookie: z\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n",
+		},
 		{"more than asked for", get, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"},
 		{"pipelined", get + get10, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\na"},
 	} {

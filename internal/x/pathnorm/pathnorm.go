@@ -83,7 +83,7 @@ func Canonical(path []byte) bool {
 		return false
 	}
 	border := false // the last byte was a slash
-	for i := 0; i < len(path); i++ {
+	for i := range path {
 		switch class[path[i]] {
 		case unreserved, plain:
 			border = false
