@@ -10,4 +10,6 @@
 // A [Server] is safe for concurrent use and holds no state but caches: everything is in the record. It starts no
 // goroutine of its own; watches and waits live in the goroutines of their requests. It is used by app, which owns
 // the listener; the limits and deadlines of the HTTP server are in [Server.HTTPServer].
+//
+//go:generate go test -run TestReference -update .
 package control

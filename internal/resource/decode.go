@@ -176,8 +176,8 @@ func (d *decoder) object(root *yaml.Node) *v1.Object {
 		APIVersion string      `json:"apiVersion,omitempty"`
 		Kind       v1.Kind     `json:"kind"`
 		Metadata   v1.Metadata `json:"metadata"`
-		Spec       opaque      `json:"spec,omitempty"`
-		Status     opaque      `json:"status,omitempty"`
+		Spec       opaque      `json:"spec,omitzero"`
+		Status     opaque      `json:"status,omitzero"`
 	}
 	walk(d, root, "", &head)
 	obj := &v1.Object{APIVersion: v1.APIVersion, Kind: info.Kind, Metadata: head.Metadata, Spec: info.NewSpec()}
