@@ -8,6 +8,8 @@ export CGO_ENABLED ?= 0
 step  := .ci/step
 cache := .cache
 tool  := go tool -modfile=tools/go.mod
+# The version is the commit, which Go stamps into the binary. Without one (an unpacked archive) there is nothing to stamp.
+stamp := $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 && echo auto || echo false)
 RUN      ?= .
 CASE     ?= proxy feed
 FUZZTIME ?= 10m
@@ -19,7 +21,7 @@ help: ## print this list
 build: ## build ./bin/hansa
 	@$(step) "download modules" go mod download
 	@$(step) "build ./bin/hansa (the first time compiles every module: a minute or two)" \
-		go build -trimpath -buildvcs=auto -o bin/hansa ./cmd/hansa
+		go build -trimpath -buildvcs=$(stamp) -o bin/hansa ./cmd/hansa
 
 run: build ## build, then run a control plane and a gateway with a sample in one process
 	@./bin/hansa dev
@@ -64,7 +66,10 @@ lint: ## check form, habits, module files and generated files
 	@$(step) "staticcheck" $(tool) staticcheck ./...
 	@$(step) "go fix" sh -c 'go fix -omitzero=false -diff ./... || { echo "run make fix"; exit 1; }'
 	@$(step) "go mod tidy" go mod tidy -diff
-	@$(step) "generated files" sh -c 'git diff >$(cache)/before; $(MAKE) -s docs; git diff | cmp $(cache)/before - || { echo "run make fix"; exit 1; }'
+	@$(step) "generated files" sh -c 'mkdir -p $(cache); git diff >$(cache)/before; $(MAKE) -s docs; git diff | cmp $(cache)/before - || { echo "run make fix"; exit 1; }'
+
+initcost:
+	@$(step) "init cost" test/initcost.sh bin/hansa 50 5000
 
 fix: ## mend what lint can mend
 	go fix -omitzero=false ./...
@@ -74,9 +79,9 @@ fix: ## mend what lint can mend
 
 check: ## lint, test and test-real: what must hold before a merge
 	@mkdir -p $(cache) && rm -rf $(cache)/steps $(cache)/results
-	@STEPS=$(cache)/steps $(MAKE) --no-print-directory lint build test test-real; \
+	@STEPS=$(cache)/steps $(MAKE) --no-print-directory lint build initcost test test-real; \
 	status=$$?; echo; cat $(cache)/steps; \
 	[ $$status -eq 0 ] || exit $$status; \
 	go run ./test/tally -sum $(cache)/results/test.json $(cache)/results/test-real.json
 
-.PHONY: help build run test race test-real script fuzz bench soak docs lint fix check
+.PHONY: help build run test race test-real script fuzz bench soak docs lint initcost fix check
