@@ -18,10 +18,9 @@ COUNT    ?= 10
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-build: ## build ./bin/hansa
+build: ## build ./bin/hansa (the first time compiles every module: a minute or two)
 	@$(step) "download modules" go mod download
-	@$(step) "build ./bin/hansa (the first time compiles every module: a minute or two)" \
-		go build -trimpath -buildvcs=$(stamp) -o bin/hansa ./cmd/hansa
+	@$(step) "build ./bin/hansa" go build -trimpath -buildvcs=$(stamp) -o bin/hansa ./cmd/hansa
 
 run: build ## build, then run a control plane and a gateway with a sample in one process
 	@./bin/hansa dev
