@@ -151,7 +151,6 @@ func (c *conn) serve() {
 		c.stream, c.plain = s, false
 	}
 	c.work = c.srv.work()
-	c.filled = 0
 	buffer, handle := c.buffer, c.handle // made once: each is an allocation
 	c.awaitRequest()
 	for c.readRequest(buffer, handle) {
@@ -205,14 +204,23 @@ func (c *conn) refuse(code exchange.Code) {
 	c.linger()
 }
 
-// panicked tries to tell the client.
+// panicked lets go of what the exchange may hold, and tries to tell the client. The memory is not used again.
 func (c *conn) panicked() {
-	if c.work == nil || c.wrote || c.x.Start.IsZero() {
+	if c.work == nil || c.begun || c.idle {
 		return
 	}
+	if call, ok := c.x.Call.(exchange.Source); ok {
+		call.Close()
+	}
 	c.keep = false
-	c.x.Refuse(exchange.Internal, "")
-	c.Respond(&c.x, nil)
+	c.x.Code = exchange.Internal
+	if c.wrote {
+		c.reset()
+	} else {
+		c.x.Refuse(exchange.Internal, "")
+		c.Respond(&c.x, nil)
+	}
 	c.x.Duration = time.Since(c.x.Start)
 	c.srv.Handler.Done(&c.x)
+	c.work = nil
 }

@@ -12,6 +12,9 @@ import (
 func (c *conn) awaitRequest() {
 	c.idle = true
 	c.tcp.ArmRead(c.srv.Timeouts.Park)
+	if c.srv.draining.Load() {
+		c.tcp.Interrupt() // Drain has woken this connection before it was idle
+	}
 }
 
 // readRequest serves requests for as long as each of them can be read whole before its turn. It returns true when it has

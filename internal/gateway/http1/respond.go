@@ -136,15 +136,13 @@ func (c *conn) relay(out []byte, x *exchange.Exchange, body exchange.Source, fra
 			out = out[:0]
 		}
 		chunk, err := body.Next()
-		if err != nil {
-			c.breakOff(x, err)
-			break
+		total := sent + int64(len(chunk.Data))
+		if err != nil || length >= 0 && (total > length || chunk.End && total != length) {
+			x.BytesOut = sent
+			c.breakOff(x)
+			return
 		}
-		sent += int64(len(chunk.Data))
-		if length >= 0 && sent > length || chunk.End && length >= 0 && sent != length {
-			c.breakOff(x, errSourceLength)
-			break
-		}
+		sent = total
 		out, err = c.appendPiece(out, chunk, framing)
 		if err != nil {
 			break
@@ -167,10 +165,7 @@ func (c *conn) relay(out []byte, x *exchange.Exchange, body exchange.Source, fra
 	x.BytesOut = sent
 }
 
-var (
-	errSourceLength = errors.New("the body is not as long as was said")
-	errWrite        = errors.New("the client does not take the response")
-)
+var errWrite = errors.New("the client does not take the response")
 
 // appendPiece appends one piece of the body with its framing, or writes it together with what stands before it.
 func (c *conn) appendPiece(out []byte, chunk exchange.Chunk, framing h1.Framing) ([]byte, error) {
@@ -206,13 +201,12 @@ func (c *conn) appendPiece(out []byte, chunk exchange.Chunk, framing h1.Framing)
 
 // breakOff ends a response that cannot be completed, so that the client cannot take it for complete. If nothing of it has
 // left yet, the client is told why instead.
-func (c *conn) breakOff(x *exchange.Exchange, err error) {
+func (c *conn) breakOff(x *exchange.Exchange) {
 	if x.Code == exchange.CodeNone {
 		x.Code = exchange.UpstreamReset
 	}
 	c.keep = false
 	if !c.wrote {
-		x.Status = x.Code.Status()
 		x.Refuse(x.Code, "")
 		c.Respond(x, nil)
 		return

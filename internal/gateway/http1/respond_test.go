@@ -325,6 +325,36 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
+// TestPanic shows that a fault of the gateway in the middle of an exchange leaves nothing behind.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 1)
+	g := start(t, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.Copy(io.Discard, c)
+		}
+		ended <- struct{}{}
+	}, setup{serve: func(x *exchange.Exchange, d exchange.Down) bool {
+		if _, v := x.Route.Backend.Call(x, d); v != exchange.Continue {
+			t.Errorf("Call = %v", v)
+		}
+		panic("a fault of the gateway, on purpose")
+	}})
+	for _, in := range []string{get, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
+		c := g.dial(t)
+		c.send(in)
+		c.receive("GET").check(t, 500, "internal")
+		<-ended
+	}
+	for _, r := range g.records(t, 2) {
+		if r.status != 500 || r.code != "internal" {
+			t.Errorf("recorded %d %q", r.status, r.code)
+		}
+	}
+}
+
 // TestBodies passes bodies of many sizes through, both ways, with and without known lengths.
 func TestBodies(t *testing.T) {
 	t.Parallel()

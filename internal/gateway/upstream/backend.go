@@ -65,7 +65,6 @@ func (b *Backend) try(c *call, s *settings) *h1.Fault {
 		if f == nil {
 			return nil
 		}
-		c.x.Code = exchange.CodeNone
 		e.count(f.Code)
 		last = f
 		switch again {

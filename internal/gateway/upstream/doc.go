@@ -15,7 +15,7 @@
 //
 // # Trying again
 //
-// A request that could not be connected is tried with every other endpoint. One that was sent over a connection used
+// A request that could not be connected is tried with other endpoints, up to four in all. One that was sent over a connection used
 // before, which then turned out to be closed, is sent once more over a new one if nothing of a response had been received
 // and sending it twice does no harm: its method is idempotent (RFC 9110, section 9.2.2) and its body, if any, is still
 // at hand; or not a byte of it was accepted.
