@@ -296,5 +296,8 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("drain: %w", err)
 	}
-	return errors.Join(err, adminErr, g.counts.save(), g.access.Close())
+	if err := g.counts.save(); err != nil {
+		g.opts.Log.Warn("the counts of quotas are not kept over the restart", "err", err)
+	}
+	return errors.Join(err, adminErr, g.access.Close())
 }
