@@ -68,25 +68,12 @@ func TestFirstSyncIsResumed(t *testing.T) {
 	g.stop()
 
 	p := newProxy(t, c.addr)
+	p.every = 300 << 10
 	g = newGateway(t, a, t.TempDir())
 	g.run(p.addr)
-	cuts := 0
-	for last := int64(0); ; {
-		g.sink.mu.Lock()
-		done := g.sink.set.Len() == len(puts)
-		g.sink.mu.Unlock()
-		if done {
-			break
-		}
-		if now := p.down.Load(); now-last > 300<<10 {
-			p.cut()
-			cuts++
-			last = now
-		}
-		<-time.After(time.Millisecond)
-	}
-	if got, limit := p.down.Load(), 2*whole.down.Load(); cuts < 3 || got > limit {
-		t.Errorf("with %d cuts %d bytes were sent, without any %d; want at most %d", cuts, got, whole.down.Load(), limit)
+	g.sink.waitFor(t, cp)
+	if got, limit := p.down.Load(), 2*whole.down.Load(); p.cuts.Load() < 3 || got > limit {
+		t.Errorf("with %d cuts %d bytes were sent, without any %d; want at most %d", p.cuts.Load(), got, whole.down.Load(), limit)
 	}
 }
 

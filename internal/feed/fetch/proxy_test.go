@@ -9,8 +9,10 @@ import (
 
 // proxy is a link between gateways and a control node that can be cut and counts what the control node sends.
 type proxy struct {
-	addr string
-	down atomic.Int64 // bytes from the control node
+	addr  string
+	every int64        // cut whenever that many bytes came from the control node; 0: never
+	down  atomic.Int64 // bytes from the control node
+	cuts  atomic.Int64
 
 	mu     sync.Mutex // target, conns
 	target string
@@ -62,20 +64,26 @@ func (p *proxy) serve(down net.Conn) {
 		delete(p.conns, up)
 	}()
 	var both sync.WaitGroup
-	both.Go(func() { carry(up, down, nil) })
-	both.Go(func() { carry(down, up, &p.down) })
+	both.Go(func() { p.carry(up, down, func(int) {}) })
+	both.Go(func() { p.carry(down, up, p.count) })
 	both.Wait()
 }
 
+// count counts bytes from the control node, and cuts when it is time.
+func (p *proxy) count(n int) {
+	now := p.down.Add(int64(n))
+	if p.every > 0 && now/p.every != (now-int64(n))/p.every {
+		p.cut()
+	}
+}
+
 // carry copies until one end closes.
-func carry(dst, src net.Conn, count *atomic.Int64) {
+func (p *proxy) carry(dst, src net.Conn, count func(int)) {
 	defer dst.Close()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := src.Read(buf)
-		if count != nil {
-			count.Add(int64(n))
-		}
+		count(n)
 		if _, writeErr := dst.Write(buf[:n]); err != nil || writeErr != nil {
 			return
 		}
@@ -86,6 +94,7 @@ func carry(dst, src net.Conn, count *atomic.Int64) {
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.cuts.Add(1)
 	for c := range p.conns {
 		_ = c.Close()
 	}
