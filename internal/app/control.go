@@ -16,7 +16,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	linkv1 "hansa.dev/hansa/api/link/v1"
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/bundle"
 	"hansa.dev/hansa/internal/control"
@@ -163,7 +162,7 @@ func (c *Control) caFile() string    { return c.folder.Path("ca.pem") }
 func (c *Control) tokenFile() string { return c.folder.Path("admin.token") }
 
 func (c *Control) startFeed(ctx context.Context) (err error) {
-	c.feed, err = serve.New(serve.Options{Peer: gatewayPeer, Logger: c.log, Registerer: c.registry, Now: c.opts.Now})
+	c.feed, err = serve.New(serve.Options{Peer: serve.LinkPeer, Logger: c.log, Registerer: c.registry, Now: c.opts.Now})
 	if err != nil {
 		return err
 	}
@@ -172,25 +171,20 @@ func (c *Control) startFeed(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// A new trust document reaches gateways before the first checkpoint that is signed by a key of it.
+	sign := func() (keys.Signer, error) {
+		c.feed.SetTrust(c.ids.Trust().Encoded())
+		return c.ids.Signer(keys.PurposeCheckpoint)
+	}
 	c.publisher, err = publish.New(publish.Options{
 		Record: c.record, Feed: c.feed, Ledger: ledger, Version: c.opts.Version,
-		Signer: func() (keys.Signer, error) { return c.ids.Signer(keys.PurposeCheckpoint) },
-		Logger: c.log, Registerer: c.registry, Now: c.opts.Now,
+		Signer: sign, Logger: c.log, Registerer: c.registry, Now: c.opts.Now,
 	})
 	if err != nil {
 		return err
 	}
 	c.run("publisher", c.publisher.Run)
 	return nil
-}
-
-// gatewayPeer names the gateway at the other end of a call of the feed.
-func gatewayPeer(ctx context.Context) (serve.Peer, error) {
-	n, ok := link.PeerFrom(ctx)
-	if !ok || n.Role != identity.RoleGateway {
-		return serve.Peer{}, errors.New("only gateways follow the feed")
-	}
-	return serve.Peer{Name: n.Name, Organization: n.Organization, Group: n.Group}, nil
 }
 
 func (c *Control) startAPI(ctx context.Context) (err error) {
@@ -218,15 +212,11 @@ func (c *Control) startAPI(ctx context.Context) (err error) {
 
 func (c *Control) startLink(ctx context.Context) (err error) {
 	c.link, err = link.NewServer(link.ServerOptions{
-		Identity: c.ids,
-		Permissions: map[string]link.Access{
-			linkv1.Feed_Follow_FullMethodName:              link.Gateways,
-			linkv1.Events_FollowCredentials_FullMethodName: link.Gateways,
-			linkv1.Bulk_Sync_FullMethodName:                link.Gateways,
-		},
-		Revoked:   c.api.Enrolment().Revoked,
-		Enrolment: &link.Enrolment{Authority: c.ids, Store: c.api.Enrolment()},
-		Logger:    c.log, Registerer: c.registry, Now: c.opts.Now,
+		Identity:    c.ids,
+		Permissions: serve.Permissions(),
+		Revoked:     c.api.Enrolment().Revoked,
+		Enrolment:   &link.Enrolment{Authority: c.ids, Store: c.api.Enrolment()},
+		Logger:      c.log, Registerer: c.registry, Now: c.opts.Now,
 	})
 	if err != nil {
 		return err

@@ -146,7 +146,7 @@ func (m *membership) readBundle() error {
 func (m *membership) newFetcher() error {
 	f, err := fetch.New(fetch.Options{
 		Cluster: m.home.Cluster, Organization: m.home.Organization, Group: m.home.Group,
-		Version: m.opts.Version, Verify: m.verify, Learn: m.member.UpdateTrust,
+		Version: m.opts.Version, Verify: m.verify(), Learn: m.member.UpdateTrust,
 		Disk: m.disk, Sink: m.sink, Logger: m.log, Registerer: m.register, Now: m.opts.Now,
 	})
 	if err != nil {
@@ -158,25 +158,14 @@ func (m *membership) newFetcher() error {
 	return nil
 }
 
-// verify checks the signature of a checkpoint and that the root allows its epoch. What was accepted before, and what
-// came in a bundle, is good also after its key has expired.
-func (m *membership) verify(c snapshot.Checkpoint, held bool) error {
-	trust := m.member.Trust()
-	if trust == nil {
-		return identity.ErrNotEnrolled
+// verify checks the signature of a checkpoint and that the root allows its epoch. What came in a bundle is good also
+// after its key has expired, as what was accepted before is.
+func (m *membership) verify() func(snapshot.Checkpoint, bool) error {
+	verify := fetch.TrustVerifier(m.member.Trust, m.opts.Now)
+	return func(c snapshot.Checkpoint, held bool) error {
+		b := m.offered
+		return verify(c, held || b != nil && (c.Root == b.Config.Root || c.Root == b.CredentialConfig.Root))
 	}
-	if c.Epoch > trust.Epoch {
-		return fmt.Errorf("epoch %d is beyond what the root allows (%d)", c.Epoch, trust.Epoch)
-	}
-	if b := m.offered; b != nil && (c.Root == b.Config.Root || c.Root == b.CredentialConfig.Root) {
-		held = true
-	}
-	return c.Verify(func(keyID string, message, signature []byte) error {
-		if held {
-			return trust.VerifyHeld(keys.PurposeCheckpoint, keyID, message, signature)
-		}
-		return trust.Verify(keys.PurposeCheckpoint, keyID, message, signature, m.opts.Now())
-	})
 }
 
 // addresses returns where control nodes are to be found.
@@ -285,9 +274,7 @@ func (m *membership) follow(ctx context.Context, addresses []string) error {
 	p := newProcess(m.log)
 	p.run("keeper", link.NewKeeper(l, m.member, m.log).Run)
 	p.run("fetcher", func(ctx context.Context) error {
-		return m.fetcher.Run(ctx, fetch.Connections{
-			Control: l.Conn(link.Control), Events: l.Conn(link.Events), Bulk: l.Conn(link.Bulk),
-		})
+		return m.fetcher.Run(ctx, fetch.LinkConnections(l))
 	})
 	err = p.wait(ctx)
 	return errors.Join(err, p.stop(context.WithoutCancel(ctx)))

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -202,6 +203,9 @@ func (s *Server) Advance(epoch, seq uint64) {
 func (s *Server) SetTrust(encoded []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if bytes.Equal(encoded, s.trust.encoded) {
+		return
+	}
 	close(s.trust.next)
 	s.trust = &trust{encoded: encoded, next: make(chan struct{})}
 }
