@@ -41,12 +41,18 @@ func TestNoAllocations(t *testing.T) {
 		name, in, out string
 		serve         func(*exchange.Exchange, exchange.Down) bool
 	}{
-		{"get", "GET /catalog/items/1?x=y HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: test\r\nAccept: */*\r\nX-API-Key: 0123456789\r\n\r\n",
-			"HTTP/1.1 200 OK\r\nServer: x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello", nil},
-		{"unusual get", "GET /catalog/./items//%7e HTTP/1.1\r\nHost: API.example.com\r\nConnection: keep-alive, X-Drop\r\nX-Drop: 1\r\nX-Forwarded-For: 1.2.3.4\r\nTE: trailers\r\n\r\n",
-			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", nil},
-		{"post", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n" + string(bytes.Repeat([]byte("x"), 10000)),
-			"HTTP/1.1 201 Created\r\nContent-Length: 20000\r\n\r\n" + string(bytes.Repeat([]byte("y"), 20000)), nil},
+		{
+			"get", "GET /catalog/items/1?x=y HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: test\r\nAccept: */*\r\nX-API-Key: 0123456789\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nServer: x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello", nil,
+		},
+		{
+			"unusual get", "GET /catalog/./items//%7e HTTP/1.1\r\nHost: API.example.com\r\nConnection: keep-alive, X-Drop\r\nX-Drop: 1\r\nX-Forwarded-For: 1.2.3.4\r\nTE: trailers\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", nil,
+		},
+		{
+			"post", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n" + string(bytes.Repeat([]byte("x"), 10000)),
+			"HTTP/1.1 201 Created\r\nContent-Length: 20000\r\n\r\n" + string(bytes.Repeat([]byte("y"), 20000)), nil,
+		},
 		{"refusal", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "", func(x *exchange.Exchange, d exchange.Down) bool {
 			x.Own.SetUint(exchange.IDRetryAfter.Name(), 7)
 			x.Refuse(exchange.RateLimited, "50 requests per second are the limit")
