@@ -30,14 +30,14 @@ test: ## run the tests that need nothing but Go
 
 race: export CGO_ENABLED = 1
 race: ## run the tests with the race detector (needs a C compiler)
-	@$(step) "race" go run ./test/tally -race ./...
+	@$(step) "race" go run ./test/tally -- -race ./...
 
 test-real: export CGO_ENABLED = 1
 test-real: export HANSA_REAL = 1
 test-real: export HANSA_SLOW = 1
 test-real: ## install compilers and servers, run every test with the race detector and against the real servers
 	@$(step) "install servers" test/real/install.sh
-	@$(step) "test-real" go run ./test/tally -o $(cache)/results/test-real.json -race -timeout 20m ./...
+	@$(step) "test-real" go run ./test/tally -o $(cache)/results/test-real.json -- -race -timeout 20m ./...
 
 script: ## run the scripts of test/script; RUN=name picks one
 	@go test ./test/script -run '/$(RUN)' -v
@@ -51,7 +51,7 @@ bench: ## measure against nginx and HAProxy: CASE="proxy feed"
 soak: export CGO_ENABLED = 1
 soak: export HANSA_SLOW = 1
 soak: ## run every test COUNT (10) times with the race detector, to find those that fail sometimes
-	@$(step) "soak" go run ./test/tally -race -count=$(COUNT) -timeout 2h ./...
+	@$(step) "soak" go run ./test/tally -- -race -count=$(COUNT) -timeout 2h ./...
 
 docs: ## generate the reference pages and indexes
 	@go generate -skip generate.sh ./...

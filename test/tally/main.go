@@ -1,6 +1,6 @@
 // Command tally runs go test and counts what passed, failed and was skipped.
 //
-//	go run ./test/tally [-o FILE] [go test's arguments]
+//	go run ./test/tally [-o FILE] [--] [go test's arguments]
 //	go run ./test/tally -sum FILE...
 //
 // The first form prints one line a package and the output of what failed, and keeps the outcome of every test in FILE. The
