@@ -14,6 +14,8 @@ RUN      ?= .
 CASE     ?= proxy feed
 FUZZTIME ?= 10m
 COUNT    ?= 10
+# Tests that take many minutes: make soak runs them.
+LONG := ^(TestLargeApplies|TestMillionKeys|TestMillionCredentials)$$
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,18 +28,17 @@ run: build ## build, then run a control plane and a gateway with a sample in one
 	@./bin/hansa dev
 
 test: ## run the tests that need nothing but Go
-	@$(step) "test" go run ./test/tally -o $(cache)/results/test.json ./...
+	@$(step) "test" go run ./test/tally -o $(cache)/results/test.json -- -skip '$(LONG)' ./...
 
 race: export CGO_ENABLED = 1
 race: ## run the tests with the race detector (needs a C compiler)
-	@$(step) "race" go run ./test/tally -- -race ./...
+	@$(step) "race" go run ./test/tally -- -race -skip '$(LONG)' ./...
 
 test-real: export CGO_ENABLED = 1
 test-real: export HANSA_REAL = 1
-test-real: export HANSA_SLOW = 1
 test-real: ## install compilers and servers, run every test with the race detector and against the real servers
 	@$(step) "install servers" test/real/install.sh
-	@$(step) "test-real" go run ./test/tally -o $(cache)/results/test-real.json -- -race -timeout 20m ./...
+	@$(step) "test-real" go run ./test/tally -o $(cache)/results/test-real.json -- -race -skip '$(LONG)' -timeout 20m ./...
 
 script: ## run the scripts of test/script; RUN=name picks one
 	@go test ./test/script -run '/$(RUN)' -v
