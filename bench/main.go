@@ -172,7 +172,7 @@ func measure(ctx context.Context, o options, cases []string) (report, error) {
 	}
 	if o.hansa == "" && slices.Contains(o.subjects, subjectHansa) {
 		o.progress("building hansa")
-		o.hansa = filepath.Join(dir, "hansa")
+		o.hansa = filepath.Join(dir, "hansa.bin") // "hansa" is the folder of the subject
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", o.hansa, "./cmd/hansa")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
