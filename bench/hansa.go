@@ -27,7 +27,7 @@ func startHansaSubjects(ctx context.Context, o options, names []string, backend 
 			f()
 		}
 	}
-	dir := filepath.Join(o.dir, subjectHansa)
+	dir := filepath.Join(o.dir, "nodes")
 	control, err := startControl(ctx, o, dir)
 	if err != nil {
 		return nil, stop, err
