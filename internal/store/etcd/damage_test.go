@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,17 +87,19 @@ func TestDamageIsFoundAtStart(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s := open(t, dir)
+			s, err := etcd.Open(t.Context(), etcd.Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
 			storetest.Commit(t, s, storetest.Put(storetest.Backend("acme", "a", "1")))
 			storetest.Commit(t, s, storetest.Put(storetest.Backend("acme", "b", "1")))
 			storetest.Commit(t, s, storetest.PutCredentials(storetest.Credential("acme", "gold", 1)))
 			if tt.image {
 				maintain(t, s)
 			}
-			// So late that the running record does not notice and make the end of the test fail.
 			tt.harm(t, s)
-			s.Close() //nolint:errcheck // it may have noticed
-			_, err := etcd.Open(t.Context(), etcd.Options{Dir: dir})
+			s.Close() //nolint:errcheck // it fails if the record noticed
+			_, err = etcd.Open(t.Context(), etcd.Options{Dir: dir})
 			if !errors.Is(err, etcd.ErrCorrupt) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("open: %v, want ErrCorrupt with %q", err, tt.want)
 			}
@@ -157,11 +160,11 @@ func TestDamageIsFoundWhileRunning(t *testing.T) {
 	}
 }
 
-// flakyKV is a connection to etcd that loses requests or answers.
+// flakyKV is a connection to etcd that loses requests or answers of transactions that move the head.
 type flakyKV struct {
 	clientv3.KV
-	lose int  // how many transactions go wrong
-	sent bool // whether those reach etcd
+	lose atomic.Int64 // how many go wrong
+	sent bool         // whether those reach etcd
 }
 
 var errLost = errors.New("the answer is lost")
@@ -171,11 +174,16 @@ func (f *flakyKV) Txn(ctx context.Context) clientv3.Txn { return &flakyTxn{Txn: 
 
 type flakyTxn struct {
 	clientv3.Txn
-	kv *flakyKV
+	kv    *flakyKV
+	moves bool
 }
 
 // If implements clientv3.Txn.
-func (x *flakyTxn) If(cs ...clientv3.Cmp) clientv3.Txn { x.Txn = x.Txn.If(cs...); return x }
+func (x *flakyTxn) If(cs ...clientv3.Cmp) clientv3.Txn {
+	x.moves = len(cs) == 1 && string(cs[0].KeyBytes()) == "head"
+	x.Txn = x.Txn.If(cs...)
+	return x
+}
 
 // Then implements clientv3.Txn.
 func (x *flakyTxn) Then(ops ...clientv3.Op) clientv3.Txn { x.Txn = x.Txn.Then(ops...); return x }
@@ -185,10 +193,9 @@ func (x *flakyTxn) Else(ops ...clientv3.Op) clientv3.Txn { x.Txn = x.Txn.Else(op
 
 // Commit implements clientv3.Txn.
 func (x *flakyTxn) Commit() (*clientv3.TxnResponse, error) {
-	if x.kv.lose == 0 {
+	if !x.moves || x.kv.lose.Add(-1) < 0 {
 		return x.Txn.Commit()
 	}
-	x.kv.lose--
 	if x.kv.sent {
 		if _, err := x.Txn.Commit(); err != nil {
 			return nil, err
@@ -197,11 +204,20 @@ func (x *flakyTxn) Commit() (*clientv3.TxnResponse, error) {
 	return nil, errLost
 }
 
+// openFlaky opens a record whose connection to etcd can be made to lose things.
+func openFlaky(t *testing.T) (*etcd.Store, *flakyKV) {
+	t.Helper()
+	kv := &flakyKV{}
+	opts := etcd.Options{Dir: t.TempDir()}
+	opts.Wrap(func(inner clientv3.KV) clientv3.KV { kv.KV = inner; return kv })
+	return openWith(t, opts), kv
+}
+
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		lose int
+		lose int64
 		sent bool
 		want error
 		seq  uint64
@@ -215,24 +231,16 @@ func TestLostAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := open(t, t.TempDir())
+			s, kv := openFlaky(t)
 			empty := s.State()
 			s.SetCommitTimeout(500 * time.Millisecond)
-			maintain(t, s) // nothing but the commit uses the connection now
-			tx, err := s.Begin(t.Context(), s.State().Version())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := tx.Put(t.Context(), storetest.Backend("acme", "a", "1")); err != nil {
-				t.Fatal(err)
-			}
-			kv := &flakyKV{KV: s.Client().KV, lose: tt.lose, sent: tt.sent}
-			s.Client().KV = kv
-			v, err := tx.Commit(t.Context(), storetest.Info())
+			kv.sent = tt.sent
+			kv.lose.Store(tt.lose)
+			v, err := storetest.TryCommit(t.Context(), s, empty.Version(), storetest.Put(storetest.Backend("acme", "a", "1")))
 			if !errors.Is(err, tt.want) || err == nil && v != s.State().Version() {
 				t.Errorf("commit = %v, %v, want %v", v, err, tt.want)
 			}
-			kv.lose = 0
+			kv.lose.Store(0)
 			if tt.seq == 1 { // the watch may be about to show it
 				for range s.Watch(t.Context(), empty) {
 					break
@@ -252,14 +260,13 @@ func TestLostAnswers(t *testing.T) {
 // TestLostAnswerThenConflict loses the request of a change set, and lets another be first before it is sent again.
 func TestLostAnswerThenConflict(t *testing.T) {
 	t.Parallel()
-	s := open(t, t.TempDir())
-	maintain(t, s)
+	s, kv := openFlaky(t)
 	tx, err := s.Begin(t.Context(), s.State().Version())
 	if err != nil {
 		t.Fatal(err)
 	}
 	fill(t, s, 1)
-	s.Client().KV = &flakyKV{KV: s.Client().KV, lose: 1, sent: true}
+	kv.lose.Store(1)
 	if v, err := tx.Commit(t.Context(), storetest.Info()); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("commit = %v, %v, want ErrConflict", v, err)
 	}

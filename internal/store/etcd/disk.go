@@ -1,19 +1,29 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"hansa.dev/hansa/internal/store"
 )
 
+const (
+	// lockTimeout is how long to wait for a lock. A process that is being started has a copy of every file that its
+	// parent holds, and with it the locks, for a moment.
+	lockTimeout = 2 * time.Second
+	// lockPause is how long to wait between two tries.
+	lockPause = 10 * time.Millisecond
+)
+
 // lockDir makes the directory if need be and takes it for this store alone, until the file is closed or the process
 // ends.
-func lockDir(dir string) (*os.File, error) {
+func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -21,14 +31,52 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s: %w by another process: stop it or choose another directory", dir, ErrLocked)
-		}
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	err = waitForLock(ctx, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	if err == nil {
+		return f, nil
 	}
-	return f, nil
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("%s: %w by another process: stop it or choose another directory", dir, ErrLocked)
+	}
+	return nil, fmt.Errorf("lock %s: %w", dir, err)
+}
+
+// waitForLog waits until etcd's log below dir is not locked any more, because etcd does not wait for that.
+func waitForLog(ctx context.Context, dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		lock := unix.Flock_t{Type: unix.F_WRLCK}
+		err = waitForLock(ctx, func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock) })
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// waitForLock calls try until it takes the lock, for lockTimeout at most.
+func waitForLock(ctx context.Context, try func() error) error {
+	deadline := time.Now().Add(lockTimeout)
+	for {
+		err := try()
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(lockPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // room returns ErrStorageFull if the disk has less free than the reserve.

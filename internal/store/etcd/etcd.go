@@ -49,6 +49,8 @@ type Options struct {
 	// ErrStorageFull while etcd, which cannot survive a failed write, goes on. Default: 128 MiB, two of the segments
 	// that etcd allocates ahead. Negative: no reserve.
 	Reserve int64
+
+	wrap func(clientv3.KV) clientv3.KV // lets tests lose requests and answers
 }
 
 func (o *Options) setDefaults() error {
@@ -95,6 +97,7 @@ type Store struct {
 	maintenance sync.Mutex    // held by maintenance; guards image
 	image       image
 
+	dead     atomic.Bool   // etcd gave up
 	failed   chan struct{} // closed once err is set
 	failOnce sync.Once
 	err      error // why the record can no longer be written; read only after failed is closed
@@ -122,7 +125,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(opts.Dir)
+	lock, err := lockDir(ctx, opts.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -157,15 +160,24 @@ func open(ctx context.Context, opts Options) (_ *Store, err error) {
 			s.metrics.unregister()
 		}
 	}()
+	if err := create(ctx, opts); err != nil {
+		return nil, err
+	}
 	if s.server, err = startServer(ctx, serverOptions{
-		dir:     filepath.Join(opts.Dir, "etcd"),
-		quota:   opts.Quota,
-		logger:  s.log,
-		onDeath: func(err error) { s.fail(fmt.Errorf("etcd gave up: %w", err)) },
+		dir:    filepath.Join(opts.Dir, etcdDir),
+		quota:  opts.Quota,
+		logger: s.log,
+		onDeath: func(err error) {
+			s.dead.Store(true)
+			s.fail(fmt.Errorf("etcd gave up: %w", err))
+		},
 	}); err != nil {
 		return nil, err
 	}
 	s.client = s.server.client
+	if opts.wrap != nil {
+		s.client.KV = opts.wrap(s.client.KV)
+	}
 	begin := time.Now()
 	rev, err := s.load(ctx)
 	if err != nil {
@@ -183,28 +195,27 @@ func open(ctx context.Context, opts Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// Close stops the record. It waits until everything that it started has ended, except if the record has failed:
-// then etcd's parts may hang for ever, and the process ought to end.
+// Close stops the record and waits until everything that it started has ended. If etcd itself gave up, its parts may
+// hang for ever: then Close leaves them and the lock on the directory behind, and the process ought to end. Close
+// returns why the record failed, if it did.
 func (s *Store) Close() error {
-	s.cancel()
-	select {
-	case <-s.failed:
+	if s.dead.Load() {
+		s.cancel()
 		s.metrics.unregister()
-		return errors.Join(s.err, s.lock.Close())
-	default:
+		return s.Err()
 	}
 	s.gate.Lock()
 	was := s.closed
 	s.closed = true
 	s.gate.Unlock()
 	if was {
-		return nil
+		return s.Err()
 	}
-	defer s.lock.Close()
-	defer s.metrics.unregister()
+	s.cancel()
 	s.wait.Wait()
 	s.server.stop()
-	return nil
+	s.metrics.unregister()
+	return errors.Join(s.Err(), s.lock.Close())
 }
 
 // Failed is closed when the record can no longer be written or followed, because the disk or what is on it is bad.

@@ -21,14 +21,14 @@ func (s *Store) Maintain(ctx context.Context) error {
 	return s.makeRoom(ctx)
 }
 
+// Wrap puts something between the record and etcd.
+func (o *Options) Wrap(wrap func(clientv3.KV) clientv3.KV) { o.wrap = wrap }
+
 // Client returns the client of the embedded etcd, to damage what it holds.
 func (s *Store) Client() *clientv3.Client { return s.client }
 
 // SetCommitTimeout sets how long Commit tries to learn what became of its transaction.
 func (s *Store) SetCommitTimeout(d time.Duration) { s.commitTimeout = d }
-
-// RecentCount is how many change sets are kept in memory for watchers.
-const RecentCount = recentCount
 
 // SplitBackup returns the entries of a backup in their encoded form.
 func SplitBackup(file []byte) ([][]byte, error) {

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 
 func runChild(part string, args []string) error {
 	switch part {
+	case "write":
+		return childWrite(args[0])
 	case "million":
 		return childMillion(args[0], args[1])
 	}

@@ -110,72 +110,35 @@ func requireEmpty(dir string) error {
 	return nil
 }
 
-// moveDir makes the directory from appear as to, which is missing or empty, and makes that durable.
-func moveDir(from, to string) error {
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // it is not empty any more
-	}
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	parent, err := os.Open(filepath.Dir(to))
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	return parent.Sync()
-}
-
-// fill writes the entries of the backup into an etcd in open.Dir, and the change set that raises the epoch.
-func fill(ctx context.Context, open Options, opts RestoreOptions, info BackupInfo) (err error) {
-	died := make(chan error, 1)
-	server, err := startServer(ctx, serverOptions{
-		dir: filepath.Join(open.Dir, "etcd"), quota: open.Quota, logger: open.Logger,
-		onDeath: func(err error) {
-			select {
-			case died <- err:
-			default: // the first one tells the cause
-			}
-		},
-	})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		select {
-		case dead := <-died: // etcd hangs, so it cannot be stopped
-			err = errors.Join(err, dead)
-		default:
-			server.stop()
-		}
-	}()
-	br, err := newBackupReader(opts.Source)
-	if err != nil {
-		return err
-	}
-	b := batch{client: server.client}
-	var head headRecord
-	for {
-		key, value, err := br.next(nil)
+// fill writes the entries of the backup into the etcd of open.Dir, and the change set that raises the epoch.
+func fill(ctx context.Context, open Options, opts RestoreOptions, info BackupInfo) error {
+	server := serverOptions{dir: filepath.Join(open.Dir, etcdDir), quota: open.Quota, logger: open.Logger}
+	return withServer(ctx, server, func(client *clientv3.Client) error {
+		br, err := newBackupReader(opts.Source)
 		if err != nil {
 			return err
 		}
-		switch key {
-		case "":
-			if digest(br.hash.Sum(nil)) != info.digest {
-				return corrupt("the backup changed while it was read")
-			}
-			return raiseEpoch(ctx, &b, head, open, opts)
-		case keyHead:
-			if err := decode(key, value, &head); err != nil {
+		b := batch{client: client}
+		var head headRecord
+		for {
+			key, value, err := br.next(nil)
+			switch {
+			case err != nil:
 				return err
+			case key == "" && digest(br.hash.Sum(nil)) != info.digest:
+				return corrupt("the backup changed while it was read")
+			case key == "":
+				return raiseEpoch(ctx, &b, head, open, opts)
+			case key == keyHead:
+				err = decode(key, value, &head)
+			default:
+				err = b.put(ctx, key, value)
 			}
-		default:
-			if err := b.put(ctx, key, value); err != nil {
+			if err != nil {
 				return err
 			}
 		}
-	}
+	})
 }
 
 // raiseEpoch writes the change set without changes that begins the new epoch.

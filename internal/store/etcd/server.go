@@ -30,6 +30,9 @@ const (
 	tick     = 20 * time.Millisecond
 	election = 5 * tick
 
+	// readyTimeout is how long it may take after etcd has read its log until it serves: an election and one write.
+	readyTimeout = time.Minute
+
 	// A piece is one entry of the Raft log. etcd keeps the entries since its last snapshot, and some more
 	// for members that lag, in memory and reads them again at start: its defaults of 10,000 and 5,000 would be
 	// gigabytes.
@@ -60,6 +63,9 @@ type server struct {
 // startServer starts etcd and waits until it serves.
 func startServer(ctx context.Context, opts serverOptions) (*server, error) {
 	if err := os.MkdirAll(opts.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := waitForLog(ctx, opts.dir); err != nil {
 		return nil, err
 	}
 	died := make(chan error, 1)
@@ -93,8 +99,13 @@ func startServer(ctx context.Context, opts serverOptions) (*server, error) {
 		return nil, fmt.Errorf("start etcd: %w", r.err)
 	}
 	s := &server{etcd: r.etcd}
+	timeout := time.NewTimer(readyTimeout)
+	defer timeout.Stop()
 	select {
 	case <-r.etcd.Server.ReadyNotify():
+	case <-timeout.C:
+		r.etcd.Close()
+		return nil, fmt.Errorf("start etcd: it has read its log but does not serve after %v", readyTimeout)
 	case err := <-died:
 		return nil, fmt.Errorf("start etcd: %w", err)
 	case err := <-r.etcd.Err():
@@ -178,7 +189,7 @@ func (h deathHook) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
 	runtime.Goexit()
 }
 
-// zapCore writes zap's entries to a slog.Logger. etcd's infos are debug to us, as what matters is said by the store.
+// zapCore writes zap's entries to a slog.Logger, one level lower: what an operator must act upon is said by the store.
 type zapCore struct {
 	logger *slog.Logger
 	fields []zapcore.Field
@@ -186,10 +197,10 @@ type zapCore struct {
 
 func (c zapCore) level(l zapcore.Level) slog.Level {
 	switch {
-	case l >= zapcore.ErrorLevel:
+	case l > zapcore.ErrorLevel:
 		return slog.LevelError
-	case l == zapcore.WarnLevel:
-		return slog.LevelInfo
+	case l == zapcore.ErrorLevel:
+		return slog.LevelWarn
 	default:
 		return slog.LevelDebug
 	}
