@@ -104,7 +104,7 @@ type Tx interface {
 	// new version once it is durable and State shows it. The context is heeded until the deciding transaction is
 	// sent, so that a caller who leaves makes no outcome unknown.
 	//
-	// ErrConflict: somebody else was first. ErrStorageFull: there is no room. ErrClosed before the transaction was
+	// ErrConflict: somebody else was first, and State shows it. ErrStorageFull: there is no room. ErrClosed before the transaction was
 	// sent, and the context's error: in all of these nothing is changed. ErrUnknown: it may or may not have become
 	// visible, the record could not be asked.
 	Commit(context.Context, Info) (Version, error)

@@ -40,12 +40,12 @@ func planOf(seq uint64) planned {
 		},
 		credentials: []snapshot.Credential{storetest.Credential("acme", "single", i)},
 	}
-	if i%10 == 3 { // of several pieces
-		for j := range 4_000 + i%7*1_000 {
+	if i%20 == 3 { // of several pieces
+		for j := range 4_000 + i%7*500 {
 			p.credentials = append(p.credentials, storetest.Credential("acme", fmt.Sprintf("bulk-%d", i), j))
 		}
 	}
-	if i%10 == 8 { // some of those go
+	if i%20 == 8 { // some of those go
 		for j := range 4_000 {
 			p.removed = append(p.removed, storetest.Credential("acme", fmt.Sprintf("bulk-%d", i-5), j).Hash)
 		}
@@ -162,7 +162,13 @@ type writer struct {
 
 func startWriter(t *testing.T, dir string) *writer {
 	t.Helper()
-	w := &writer{cmd: child(t, "write", dir)}
+	return startPart(t, "write", dir)
+}
+
+// startPart starts a part of a test that tells what it has committed.
+func startPart(t *testing.T, part, dir string) *writer {
+	t.Helper()
+	w := &writer{cmd: child(t, part, dir)}
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -250,9 +256,9 @@ func requireReal(t *testing.T) {
 func TestPowerCut(t *testing.T) {
 	requireReal(t)
 	t.Parallel()
-	writes, cuts := uint64(40), 4
+	writes, cuts := uint64(50), 4
 	if os.Getenv("HANSA_SLOW") != "" {
-		writes, cuts = 1000, 40
+		writes, cuts = 300, 12
 	}
 	for name, keep := range map[string]float64{"unsynced writes are lost": 0, "unsynced writes are lost or kept by block": 0.5} {
 		t.Run(name, func(t *testing.T) {
@@ -293,12 +299,8 @@ func TestPowerCut(t *testing.T) {
 func TestPowerCutAtEverySync(t *testing.T) {
 	requireReal(t)
 	t.Parallel()
-	step := 3
-	if os.Getenv("HANSA_SLOW") != "" {
-		step = 1
-	}
 	rng := rand.New(rand.NewPCG(1, 0))
-	for at := 1; at < 100; at += step {
+	for at := 1; at < 100; at += 3 {
 		disk := newLossyDisk()
 		disk.cutAt = at
 		mountpoint := t.TempDir()

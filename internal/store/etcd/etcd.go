@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -169,6 +170,9 @@ func open(ctx context.Context, opts Options) (_ *Store, err error) {
 		logger: s.log,
 		onDeath: func(err error) {
 			s.dead.Store(true)
+			if errors.Is(err, syscall.ENOSPC) {
+				err = fmt.Errorf("%w: %w", store.ErrStorageFull, err)
+			}
 			s.fail(fmt.Errorf("etcd gave up: %w", err))
 		},
 	}); err != nil {

@@ -2,7 +2,6 @@ package etcd_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,10 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"hansa.dev/hansa/internal/store"
-	"hansa.dev/hansa/internal/store/etcd"
-	"hansa.dev/hansa/internal/store/storetest"
 )
 
 // envChild makes the test binary run a part of a test in a process of its own: one to be killed, or measured.
@@ -30,15 +25,40 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if left := leftovers(); code == 0 && left != "" {
+		fmt.Fprintf(os.Stderr, "goroutines of the record are left after the tests:\n%s\n", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leftovers returns the stacks of goroutines that closed records have left behind.
+func leftovers() string {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		buf := make([]byte, 4<<20)
+		var left []string
+		for i, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if i > 0 && strings.Contains(stack, "internal/store/etcd.") { // the first is this one
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 || time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+		<-time.After(20 * time.Millisecond)
+	}
 }
 
 func runChild(part string, args []string) error {
 	switch part {
 	case "write":
 		return childWrite(args[0])
+	case "full":
+		return childFull(args[0])
 	case "million":
-		return childMillion(args[0], args[1])
+		return childMillion(args[0])
 	}
 	return fmt.Errorf("there is no part %q", part)
 }
@@ -54,64 +74,6 @@ func child(t *testing.T, part string, args ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), envChild+"="+part)
 	cmd.Stderr = os.Stderr
 	return cmd
-}
-
-func childMillion(dir, count string) error {
-	n, err := strconv.Atoi(count)
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	reg := prometheus.NewRegistry()
-	report := func(what string, begin time.Time) {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		fmt.Printf("%s: %v, RSS %d MB (%d of files), peak %d MB, heap %d MB\n", what, time.Since(begin).Round(time.Millisecond),
-			status("VmRSS")>>10, status("RssFile")>>10, status("VmHWM")>>10, m.HeapInuse>>20)
-	}
-	begin := time.Now()
-	s, err := etcd.Open(ctx, etcd.Options{Dir: dir, Registerer: reg})
-	if err != nil {
-		return err
-	}
-	report("open", begin)
-	defer s.Close()
-	if s.State().Version().Seq == 0 {
-		begin = time.Now()
-		if _, err := storetest.TryCommit(ctx, s, s.State().Version(), func(ctx context.Context, tx store.Tx) error {
-			for i := range n {
-				if err := tx.PutCredential(ctx, storetest.Credential("acme", fmt.Sprintf("subscription-%d", i/100), i)); err != nil {
-					return err
-				}
-			}
-			report("staged", begin)
-			return nil
-		}); err != nil {
-			return err
-		}
-		report("committed", begin)
-		begin = time.Now()
-		for gauge(reg, "hansa_store_image_age_seconds") == 0 {
-			<-time.After(50 * time.Millisecond)
-		}
-		report("image", begin)
-	}
-	begin = time.Now()
-	if _, err := storetest.TryCommit(ctx, s, s.State().Version(), storetest.PutCredentials(storetest.Credential("acme", "one", n))); err != nil {
-		return err
-	}
-	report("one more", begin)
-	begin = time.Now()
-	c := 0
-	for range s.State().CredentialsOf("acme", "subscription-7") {
-		c++
-	}
-	report(fmt.Sprintf("credentials of a subscription: %d", c), begin)
-	if got := s.State().CredentialTable("acme").Len(); got < n {
-		return fmt.Errorf("%d credentials, want %d", got, n)
-	}
-	fmt.Printf("table %d MB, database %.0f MB\n", s.State().CredentialTable("acme").Bytes()>>20, gauge(reg, "hansa_store_database_bytes")/(1<<20))
-	return nil
 }
 
 // status returns a line of /proc/self/status in its unit.

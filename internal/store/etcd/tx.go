@@ -273,6 +273,7 @@ func (t *tx) decide(ctx context.Context, base, rec []byte, then []clientv3.Op) e
 				t.s.waitFor(ctx, t.next)
 				return nil
 			}
+			t.s.waitFor(ctx, t.next) // whoever tries again is to see what was first
 			return store.ErrConflict
 		case !unknown && (errors.Is(err, store.ErrStorageFull) || errors.Is(err, store.ErrClosed)):
 			return err

@@ -74,10 +74,10 @@ func testResources(t *testing.T, open Open) {
 	if _, ok := s.State().Get(b3); ok {
 		t.Error("b3 is there after its deletion")
 	}
-	if got, want := addressOf(s.State(), "acme", "b4"), "127.0.0.1:2"; got != want {
+	if got, want := Address(s.State(), "acme", "b4"), "127.0.0.1:2"; got != want {
 		t.Errorf("address of b4 = %q, want %q", got, want)
 	}
-	if _, ok := before.Get(b3); !ok || addressOf(before, "acme", "b4") != "127.0.0.1:1" {
+	if _, ok := before.Get(b3); !ok || Address(before, "acme", "b4") != "127.0.0.1:1" {
 		t.Error("a state changed when the record did")
 	}
 }
@@ -92,7 +92,7 @@ func testCopy(t *testing.T, open Open) {
 	}
 	o.Spec.(*v1.BackendSpec).Endpoints[0].Address = "changed"
 	got, _ := s.State().Get(o.Key())
-	if got.Metadata.Seq != v.Seq || addressOf(s.State(), "acme", "b") != "127.0.0.1:1" {
+	if got.Metadata.Seq != v.Seq || Address(s.State(), "acme", "b") != "127.0.0.1:1" {
 		t.Errorf("stored is %s, want seq %d and the address as it was in Put", text(got), v.Seq)
 	}
 }
@@ -117,7 +117,7 @@ func testOneKey(t *testing.T, open Open) {
 		}
 		break
 	}
-	if got, want := addressOf(s.State(), "acme", "a"), "127.0.0.1:3"; got != want {
+	if got, want := Address(s.State(), "acme", "a"), "127.0.0.1:3"; got != want {
 		t.Errorf("address of a = %q, want %q", got, want)
 	}
 	for r, err := range s.Audit(t.Context(), 0) {
@@ -236,7 +236,7 @@ func testLargeResource(t *testing.T, open Open) {
 	check := func(s store.Store) {
 		t.Helper()
 		got, ok := s.State().Get(o.Key())
-		if !ok || !reflect.DeepEqual(got.Spec, o.Spec) || addressOf(s.State(), "acme", "after") == "" {
+		if !ok || !reflect.DeepEqual(got.Spec, o.Spec) || Address(s.State(), "acme", "after") == "" {
 			t.Error("the large resource is not what was put")
 		}
 	}

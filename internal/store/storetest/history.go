@@ -61,7 +61,7 @@ func testConflict(t *testing.T, open Open) {
 	if v, err := first.Commit(t.Context(), Info()); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("commit of the later one = %v, %v, want ErrConflict", v, err)
 	}
-	if got, want := addressOf(s.State(), "acme", "b"), "1"; got != want {
+	if got, want := Address(s.State(), "acme", "b"), "1"; got != want {
 		t.Errorf("address = %q, want %q of the one that committed", got, want)
 	}
 	if _, err := s.Begin(t.Context(), base); !errors.Is(err, store.ErrConflict) {
@@ -87,7 +87,7 @@ func testCommitContext(t *testing.T, open Open) {
 		t.Errorf("commit with a cancelled context: %v, want context.Canceled", err)
 	}
 	Commit(t, s, Put(Backend("acme", "c", "127.0.0.1:1")))
-	if addressOf(s.State(), "acme", "b") != "" {
+	if Address(s.State(), "acme", "b") != "" {
 		t.Error("the change set became visible")
 	}
 }
@@ -120,7 +120,7 @@ func testClosed(t *testing.T, open Open) {
 			t.Errorf("audit: %v, want ErrClosed", err)
 		}
 	}
-	if addressOf(s.State(), "acme", "b") == "" {
+	if Address(s.State(), "acme", "b") == "" {
 		t.Error("the state is gone")
 	}
 }
@@ -152,7 +152,7 @@ func testReopen(t *testing.T, open Open) {
 		if i == 7 {
 			want = ""
 		}
-		if got := addressOf(s.State(), "acme", fmt.Sprintf("b%d", i)); got != want {
+		if got := Address(s.State(), "acme", fmt.Sprintf("b%d", i)); got != want {
 			t.Errorf("address of b%d = %q, want %q", i, got, want)
 		}
 	}
@@ -178,8 +178,8 @@ func testWatch(t *testing.T, open Open) {
 					t.Error(err)
 					return
 				}
-				if cs.Version.Seq != uint64(i+1) || cs.State.Version() != cs.Version || addressOf(cs.State, "acme", "b") != strconv.Itoa(i) {
-					t.Errorf("change set %v with state %v and address %q, want seq %d and address %d", cs.Version, cs.State.Version(), addressOf(cs.State, "acme", "b"), i+1, i)
+				if cs.Version.Seq != uint64(i+1) || cs.State.Version() != cs.Version || Address(cs.State, "acme", "b") != strconv.Itoa(i) {
+					t.Errorf("change set %v with state %v and address %q, want seq %d and address %d", cs.Version, cs.State.Version(), Address(cs.State, "acme", "b"), i+1, i)
 				}
 				if info := cs.Info; info != Info() {
 					t.Errorf("info = %+v, want %+v", info, Info())
@@ -212,7 +212,7 @@ func testSlowWatch(t *testing.T, open Open) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cs.Version.Seq != uint64(i+1) || cs.State.Version() != cs.Version || addressOf(cs.State, "acme", fmt.Sprintf("b%d", i%3)) != strconv.Itoa(i) {
+		if cs.Version.Seq != uint64(i+1) || cs.State.Version() != cs.Version || Address(cs.State, "acme", fmt.Sprintf("b%d", i%3)) != strconv.Itoa(i) {
 			t.Fatalf("change set %v with state %v, want seq %d", cs.Version, cs.State.Version(), i+1)
 		}
 		if got, want := cs.State.CredentialTable("acme").Len(), i/100+1; got != want {
@@ -336,8 +336,8 @@ func testConcurrent(t *testing.T, open Open) {
 			for done := 0; done < moves; {
 				st := s.State()
 				a, b := fmt.Sprintf("b%d", c), fmt.Sprintf("b%d", (c+done+1)%counters)
-				na, _ := strconv.Atoi(addressOf(st, "acme", a))
-				nb, _ := strconv.Atoi(addressOf(st, "acme", b))
+				na, _ := strconv.Atoi(Address(st, "acme", a))
+				nb, _ := strconv.Atoi(Address(st, "acme", b))
 				if a == b {
 					nb--
 				}
@@ -363,7 +363,7 @@ func testConcurrent(t *testing.T, open Open) {
 				}
 				sum := 0
 				for i := range counters {
-					n, _ := strconv.Atoi(addressOf(cs.State, "acme", fmt.Sprintf("b%d", i)))
+					n, _ := strconv.Atoi(Address(cs.State, "acme", fmt.Sprintf("b%d", i)))
 					sum += n
 				}
 				if sum != 100*counters || cs.Version.Seq != next {

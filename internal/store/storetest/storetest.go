@@ -155,8 +155,8 @@ func Credential(organization, subscription string, i int) snapshot.Credential {
 	}
 }
 
-// addressOf returns the address of the backend with that name, "" if there is none.
-func addressOf(s store.State, organization, name string) string {
+// Address returns the address of the backend with that name, "" if there is none.
+func Address(s store.State, organization, name string) string {
 	o, ok := s.Get(v1.Key{Organization: organization, Kind: v1.KindBackend, Name: name})
 	if !ok {
 		return ""
