@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"hansa.dev/hansa/internal/x/pathnorm"
 	"hansa.dev/hansa/internal/x/pathpattern"
 )
 
@@ -193,10 +194,13 @@ func FuzzBases(f *testing.F) {
 	f.Add("/a\n/a/*\n/*/b\n/", "/a/b/c")
 	f.Add("/*/*/c\n/a/b", "/a/b/c/")
 	f.Add("/caf%c3%a9\n/%2A", "/caf%C3%A9//x")
-	f.Fuzz(func(t *testing.T, patterns, path string) {
-		if !strings.HasPrefix(path, "/") {
+	f.Add("/%22", "/\"")
+	f.Fuzz(func(t *testing.T, patterns, raw string) {
+		canonical, err := pathnorm.Append(nil, []byte(raw)) // what an exchange carries
+		if err != nil {
 			return
 		}
+		path := string(canonical)
 		var bases []pathpattern.Base
 		var puts []BaseEntry[string]
 		for p := range strings.SplitSeq(patterns, "\n") {
@@ -322,8 +326,15 @@ func FuzzOperations(f *testing.F) {
 	f.Add("/\n/*\n/a/\n/a", "POST", "")
 	f.Add("/{x}a{y}a{z}", "GET", "/aaaaa")
 	f.Fuzz(func(t *testing.T, patterns, method, path string) {
-		if path != "" && path[0] != '/' || method == "*" {
+		if method == "*" {
 			return
+		}
+		if path != "" { // what is below a base path, as an exchange carries it
+			canonical, err := pathnorm.Append(nil, []byte(path))
+			if err != nil {
+				return
+			}
+			path = string(canonical)
 		}
 		var ops []operation
 		for i, p := range strings.Split(patterns, "\n") {
