@@ -59,7 +59,8 @@ type Timeouts struct {
 	// Probe is how often the round trip is measured, give or take a quarter. Default 30 s.
 	Probe time.Duration
 	// BackoffMin and BackoffMax bound the pause after a failed attempt, which grows by 1.6 each time, give or take a
-	// fifth. After a connection that stood there is no pause. Default 100 ms and 15 s.
+	// fifth. After a connection that stood there is no pause. Default 100 ms and 5 s, so that a gateway is current
+	// within 10 s of the return of its control node.
 	BackoffMin, BackoffMax time.Duration
 }
 
@@ -74,7 +75,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.KeepaliveTimeout, 75 * time.Second},
 		{&t.Probe, 30 * time.Second},
 		{&t.BackoffMin, 100 * time.Millisecond},
-		{&t.BackoffMax, 15 * time.Second},
+		{&t.BackoffMax, 5 * time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value

@@ -55,7 +55,7 @@ type Options struct {
 	// WelcomeTimeout is how long a control node may take to answer. Default 5 min: several of the longest round trips.
 	WelcomeTimeout time.Duration
 	// Retry bounds the pause after a failure: it begins at RetryMin (default 200 ms) and doubles up to RetryMax
-	// (default 30 s), each time a random part of it.
+	// (default 5 s), each time a random part of it.
 	RetryMin, RetryMax time.Duration
 
 	Logger     *slog.Logger
@@ -74,7 +74,7 @@ func (o *Options) validate() error {
 	def(&o.Role, "gateway")
 	def(&o.WelcomeTimeout, 5*time.Minute)
 	def(&o.RetryMin, 200*time.Millisecond)
-	def(&o.RetryMax, 30*time.Second)
+	def(&o.RetryMax, 5*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
