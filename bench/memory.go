@@ -25,58 +25,62 @@ const (
 // settled waits until the runtime collects garbage because there was no reason to for gcPeriod, and some time longer, so that what
 // the program has used only for a while is given back. It returns what the program then holds.
 func (p *process) settled(ctx context.Context) (memory, error) {
-	before, err := p.collections()
-	if err != nil {
-		return memory{}, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, 5*gcPeriod)
 	defer cancel()
-	var after []collection
-	err = p.waitFor(ctx, "at rest", func() bool {
-		after, err = p.collections()
-		return err == nil && len(after) > len(before) && after[len(after)-1].forced
-	})
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	before, err := p.collections()
+	now, rested := before, time.Duration(0)
+	for ; err == nil && rested < scavengeTime; now, err = p.collections() {
+		select {
+		case <-ctx.Done():
+			return memory{}, p.fault("is not at rest in time")
+		case <-p.ended:
+			return memory{}, p.fault("has ended")
+		case <-tick.C:
+		}
+		if now.forced > before.forced {
+			rested += time.Second
+		}
+	}
 	if err != nil {
 		return memory{}, err
 	}
-	timer := time.NewTimer(scavengeTime)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return memory{}, ctx.Err()
-	}
 	u, err := p.usage()
-	return memory{rss: u.rss, heap: after[len(after)-1].left}, err
+	return memory{rss: u.rss, heap: now.left}, err
 }
 
-// collection is one garbage collection.
-type collection struct {
-	left   int64 // bytes
-	forced bool  // there was none for gcPeriod
+// collections is what a program has told of its garbage collections.
+type collections struct {
+	forced int   // how many there were because there was no other for gcPeriod
+	left   int64 // what the last of all left, in bytes
 }
 
-// gcLine is what the runtime prints of a collection (GODEBUG=gctrace=1 in the documentation of package runtime): the third of
-// the three sizes is what is left.
-var gcLine = regexp.MustCompile(`(?m)^gc [0-9]+ @.* [0-9]+->[0-9]+->([0-9]+) MB, .*?(\(forced\))?$`)
+// What the runtime prints of a collection (GODEBUG=gctrace=1 in the documentation of package runtime): the third of the three
+// sizes is what is left.
+var (
+	gcLine   = regexp.MustCompile(`(?m)^gc [0-9]+ @.* [0-9]+->[0-9]+->([0-9]+) MB, `)
+	gcForced = regexp.MustCompile(`(?m)^GC forced$`)
+)
 
-// collections returns every garbage collection so far.
-func (p *process) collections() ([]collection, error) {
+func (p *process) collections() (collections, error) {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
-		return nil, err
+		return collections{}, err
 	}
 	return parseCollections(text)
 }
 
-func parseCollections(text []byte) ([]collection, error) {
-	var all []collection
-	for _, m := range gcLine.FindAllSubmatch(text, -1) {
-		mb, err := strconv.ParseInt(string(m[1]), 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("garbage collection in the log: %w", err)
-		}
-		all = append(all, collection{left: mb << 20, forced: len(m[2]) > 0})
+func parseCollections(text []byte) (collections, error) {
+	c := collections{forced: len(gcForced.FindAllIndex(text, -1))}
+	lines := gcLine.FindAllSubmatch(text, -1)
+	if len(lines) == 0 {
+		return c, nil
 	}
-	return all, nil
+	mb, err := strconv.ParseInt(string(lines[len(lines)-1][1]), 10, 64)
+	if err != nil {
+		return c, fmt.Errorf("garbage collection in the log: %w", err)
+	}
+	c.left = mb << 20
+	return c, nil
 }
