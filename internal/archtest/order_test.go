@@ -62,6 +62,7 @@ const importOrderText = `
 	< quota/broker, revocation/sync, health/spread, gateway/cache/sync;
 
 	exchange, snapshot, health, dispatch, policyspec, quota, revocation, credential, oauth
+	< gateway/ingress, gateway/certs
 	< gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog, gateway/policy,
 	  gateway/http1, gateway/http2, gateway/http3;
 

@@ -17,6 +17,7 @@ import (
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/http1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/gateway/listen"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/upstream"
@@ -137,7 +138,7 @@ func (g *Gateway) assemble() (err error) {
 	}
 	g.engine, err = http1.New(http1.Options{
 		Handler: g.core, Sweeper: g.sweeper, Bodies: bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
-		Timeouts: o.Timeouts, Trusted: o.Trusted,
+		Timeouts: o.Timeouts, Rules: ingress.Rules{Trusted: o.Trusted},
 	})
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func (p *Pool) Get() *[LargeBuffer]byte {
 func (p *Pool) Put(b *[LargeBuffer]byte) { p.p.Put(b) }
 
 // Body reads the body of one message after the other: Reset it for each. It implements exchange.Source but for the
-// errors, which are those of the reader, or a *Fault.
+// errors, which are those of the reader, or a *exchange.Fault.
 type Body struct {
 	in   io.Reader
 	pool *Pool

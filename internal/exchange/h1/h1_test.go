@@ -101,7 +101,7 @@ func TestResponseHead(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	f := func(in string, want *Fault) {
+	f := func(in string, want *exchange.Fault) {
 		t.Helper()
 		var p Parser
 		var h exchange.Head

@@ -52,7 +52,7 @@ func (p *Parser) Reset(limits Limits) { *p = Parser{limits: limits} }
 
 // Request reads on in buf, which holds everything since the begin of the request. It returns the length of the head, or
 // 0 if there is more to come. The fields are put into h, which is left borrowing buf. An empty line before the request
-// is skipped (RFC 9112, section 2.2). Every error is a *Fault.
+// is skipped (RFC 9112, section 2.2). Every error is a *exchange.Fault.
 func (p *Parser) Request(buf []byte, h *exchange.Head) (int, error) {
 	if !p.fields {
 		if p.at == 0 && len(buf) >= 2 && buf[0] == '\r' && buf[1] == '\n' {

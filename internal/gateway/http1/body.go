@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
-	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -16,13 +15,13 @@ import (
 type requestBody conn
 
 var (
-	errBodyTimeout = &h1.Fault{Code: exchange.BadRequestTimeout, Detail: "the body of the request did not arrive in time"}
-	errBodyShort   = &h1.Fault{Code: exchange.BadRequestBody, Detail: "the connection was closed before the end of the body"}
-	errBodyStopped = &h1.Fault{Code: exchange.ClientGone, Detail: "the body of the request is not wanted any more"}
-	errBodyGone    = &h1.Fault{Code: exchange.ClientGone, Detail: "the client closed the connection within the body"}
+	errBodyTimeout = &exchange.Fault{Code: exchange.BadRequestTimeout, Detail: "the body of the request did not arrive in time"}
+	errBodyShort   = &exchange.Fault{Code: exchange.BadRequestBody, Detail: "the connection was closed before the end of the body"}
+	errBodyStopped = &exchange.Fault{Code: exchange.ClientGone, Detail: "the body of the request is not wanted any more"}
+	errBodyGone    = &exchange.Fault{Code: exchange.ClientGone, Detail: "the client closed the connection within the body"}
 )
 
-// Next implements exchange.Source. Every error is a *h1.Fault.
+// Next implements exchange.Source. Every error is a *exchange.Fault.
 func (b *requestBody) Next() (exchange.Chunk, error) {
 	c := (*conn)(b)
 	c.bodyBegun.Store(true)
@@ -45,7 +44,7 @@ func (b *requestBody) Next() (exchange.Chunk, error) {
 
 // bodyFault says what an error within the body means.
 func bodyFault(err error) error {
-	var fault *h1.Fault
+	var fault *exchange.Fault
 	switch {
 	case errors.As(err, &fault):
 		return err

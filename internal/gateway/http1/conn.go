@@ -4,13 +4,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -29,8 +29,7 @@ type conn struct {
 	stream io.ReadWriter // on top of tcp
 	plain  bool          // stream is tcp
 	info   Conn
-	client []byte // the address of the peer, in text
-	trust  bool   // the peer may tell X-Forwarded-For
+	client ingress.Client
 	ids    exchange.IDGenerator
 	*work  // nil while the connection is parked
 
@@ -71,7 +70,6 @@ type work struct {
 	hasBody  bool
 	whole    bool // serving the request needs no reading
 	faulty   bool // the head was refused; more of the like may be on its way
-	clientIP []byte
 }
 
 func newConn(s *Server, info Conn) *conn {
@@ -83,16 +81,7 @@ func newConn(s *Server, info Conn) *conn {
 			info.Peer = a.AddrPort()
 		}
 	}
-	info.Peer = netip.AddrPortFrom(info.Peer.Addr().Unmap(), info.Peer.Port())
-	c := &conn{srv: s, info: info}
-	if info.Peer.IsValid() {
-		c.client = info.Peer.Addr().AppendTo(nil)
-	} else {
-		c.client = []byte("unknown")
-	}
-	for _, p := range s.Trusted {
-		c.trust = c.trust || p.Contains(info.Peer.Addr())
-	}
+	c := &conn{srv: s, info: info, client: s.Rules.Client(info.Peer)}
 	seed(&c.ids)
 	s.Sweeper.Add(&c.tcp, info.Net)
 	c.tcp.Owner = c
@@ -199,7 +188,7 @@ func (c *conn) refuse(code exchange.Code) {
 	c.filled = 0
 	c.x.Reset()
 	c.x.Start = time.Now()
-	c.begin(0, &h1.Fault{Code: code})
+	c.begin(0, &exchange.Fault{Code: code})
 	c.exchange()
 	c.linger()
 }

@@ -15,6 +15,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -48,12 +49,8 @@ type Options struct {
 	Limits h1.Limits
 	// Timeouts bound waiting.
 	Timeouts Timeouts
-	// Trusted are the networks whose X-Forwarded-* fields are believed and continued. Default: none.
-	Trusted []netip.Prefix
-	// Forwarded adds the field of RFC 7239 to the X-Forwarded-* fields.
-	Forwarded bool
-	// Via is the pseudonym under which the gateway adds itself to Via, in requests and responses. Default: "", it does not.
-	Via string
+	// Rules tell what of a client is believed and what backends are told of it.
+	ingress.Rules
 }
 
 func (o *Options) setDefaults() error {

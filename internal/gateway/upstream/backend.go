@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
-	"hansa.dev/hansa/internal/exchange/h1"
 )
 
 // Backend is the handle of a backend. It implements exchange.Backend and stays the same whatever happens to the settings.
@@ -55,9 +54,9 @@ func (b *Backend) Call(x *exchange.Exchange, d exchange.Down) (exchange.Source, 
 }
 
 // try sends the request until there is the head of a response, or no sense in trying again.
-func (b *Backend) try(c *call, s *settings) *h1.Fault {
+func (b *Backend) try(c *call, s *settings) *exchange.Fault {
 	turn := int(b.turn.Add(1))
-	var last *h1.Fault
+	var last *exchange.Fault
 	tried, fresh := 0, false
 	for range maxTries {
 		e := s.pick(turn+tried, b.registry.opts.Sweeper.Now())
@@ -103,7 +102,7 @@ const (
 )
 
 // tryEndpoint tries one endpoint once.
-func (b *Backend) tryEndpoint(c *call, s *settings, e *endpoint, fresh bool) (*h1.Fault, again) {
+func (b *Backend) tryEndpoint(c *call, s *settings, e *endpoint, fresh bool) (*exchange.Fault, again) {
 	o := &b.registry.opts
 	c.x.Endpoint = e.address
 	conn, err := e.take(s, o.Sweeper.Now(), fresh, !c.mayRepeat(true))
@@ -140,13 +139,13 @@ func (b *Backend) tryEndpoint(c *call, s *settings, e *endpoint, fresh bool) (*h
 
 // The faults of a call.
 var (
-	errConnect    = &h1.Fault{Code: exchange.UpstreamConnect}
-	errAllBusy    = &h1.Fault{Code: exchange.UpstreamBusy}
-	errTimeout    = &h1.Fault{Code: exchange.UpstreamTimeout}
-	errReset      = &h1.Fault{Code: exchange.UpstreamReset}
-	errProtocol   = &h1.Fault{Code: exchange.UpstreamProtocol}
-	errClientGone = &h1.Fault{Code: exchange.ClientGone}
-	errTooLarge   = &h1.Fault{Code: exchange.BadRequestBodyTooLarge, Detail: "the body is longer than this API takes"}
+	errConnect    = &exchange.Fault{Code: exchange.UpstreamConnect}
+	errAllBusy    = &exchange.Fault{Code: exchange.UpstreamBusy}
+	errTimeout    = &exchange.Fault{Code: exchange.UpstreamTimeout}
+	errReset      = &exchange.Fault{Code: exchange.UpstreamReset}
+	errProtocol   = &exchange.Fault{Code: exchange.UpstreamProtocol}
+	errClientGone = &exchange.Fault{Code: exchange.ClientGone}
+	errTooLarge   = &exchange.Fault{Code: exchange.BadRequestBodyTooLarge, Detail: "the body is longer than this API takes"}
 	errIncomplete = errors.New("the response ended before its head was complete")
 	errSwitch     = errors.New("the backend switched protocols without being asked to")
 	errBackwards  = errors.New("the backend sent too many informational responses")

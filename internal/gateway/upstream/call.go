@@ -351,11 +351,11 @@ func (c *call) Read(p []byte) (int, error) {
 }
 
 // fault says what err means for the exchange.
-func (c *call) fault(err error) *h1.Fault {
+func (c *call) fault(err error) *exchange.Fault {
 	if f := c.pump.fault.Load(); f != nil {
 		return f
 	}
-	var f *h1.Fault
+	var f *exchange.Fault
 	switch {
 	case c.x.Cancelled(), errors.Is(err, errClientGone):
 		return errClientGone
@@ -367,8 +367,8 @@ func (c *call) fault(err error) *h1.Fault {
 	return errReset
 }
 
-func faultOf(err error, other *h1.Fault) *h1.Fault {
-	var f *h1.Fault
+func faultOf(err error, other *exchange.Fault) *exchange.Fault {
+	var f *exchange.Fault
 	if errors.As(err, &f) {
 		return f
 	}

@@ -18,10 +18,10 @@ type pump struct {
 	started bool          // and not waited for yet
 	out     []byte
 
-	ended atomic.Bool              // the body has come to its end; its last piece may still be on its way
-	over  atomic.Bool              // the goroutine will do no more
-	sent  atomic.Bool              // all of the body has been accepted
-	fault atomic.Pointer[h1.Fault] // what was wrong with the body
+	ended atomic.Bool                    // the body has come to its end; its last piece may still be on its way
+	over  atomic.Bool                    // the goroutine will do no more
+	sent  atomic.Bool                    // all of the body has been accepted
+	fault atomic.Pointer[exchange.Fault] // what was wrong with the body
 }
 
 func (p *pump) init(c *call) { p.call, p.done = c, make(chan struct{}, 1) }
@@ -91,7 +91,7 @@ func (p *pump) run(conn *conn) {
 
 // relay passes the body on. It returns what is wrong with the body; that the backend takes no more of it is not an
 // error: it may answer all the same.
-func (p *pump) relay(conn *conn) *h1.Fault {
+func (p *pump) relay(conn *conn) *exchange.Fault {
 	c := p.call
 	body := c.x.Body
 	chunked := body.Len() < 0
