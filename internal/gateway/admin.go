@@ -3,9 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -22,24 +20,16 @@ type Check struct {
 	Run func() error
 }
 
-// newAdmin makes the server of the admin address.
+// newAdmin makes the server of the admin address. It shows and changes nothing: everybody on the machine reaches loopback.
+// What changes a gateway is package operate's.
 func newAdmin(g *Gateway) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", g.readyz)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, g.Status()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g.opts.Metrics, promhttp.HandlerOpts{ErrorLog: errorLog{g}}))
-	mux.HandleFunc("GET /maintenance", g.maintenance)
-	mux.HandleFunc("PUT /maintenance", local(func(w http.ResponseWriter, r *http.Request) {
-		g.SetMaintenance(true)
-		g.maintenance(w, r)
-	}))
-	mux.HandleFunc("DELETE /maintenance", local(func(w http.ResponseWriter, r *http.Request) {
-		g.SetMaintenance(false)
-		g.maintenance(w, r)
-	}))
 	return &http.Server{
-		Handler: http.NewCrossOriginProtection().Handler(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 }
@@ -48,26 +38,6 @@ func newAdmin(g *Gateway) *http.Server {
 type errorLog struct{ g *Gateway }
 
 func (l errorLog) Println(v ...any) { l.g.opts.Log.Error("collect metrics", "err", fmt.Sprint(v...)) }
-
-// local refuses requests that a web page may have made by giving a name of its own to this address (DNS rebinding): what
-// changes something must be sent to an address, or to localhost.
-func local(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = strings.Trim(r.Host, "[]")
-		}
-		if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
-			http.Error(w, "send it to the address of the gateway, not to a name", http.StatusForbidden)
-			return
-		}
-		next(w, r)
-	}
-}
-
-func (g *Gateway) maintenance(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]bool{"maintenance": g.core.health.Maintenance()})
-}
 
 // CheckResult is what came of a check.
 type CheckResult struct {
@@ -94,7 +64,7 @@ func (g *Gateway) Ready() (bool, []CheckResult) {
 		}},
 		{Name: "draining", Run: func() error {
 			if g.core.health.Draining() {
-				return fmt.Errorf("the gateway is shutting down")
+				return fmt.Errorf("the gateway goes out of service")
 			}
 			return nil
 		}},
@@ -166,6 +136,7 @@ type Status struct {
 	Credentials   int       `json:"credentials"`
 	CredentialSeq uint64    `json:"credentialSeq"`
 	Streams       int       `json:"streams"`
+	Connections   int       `json:"connections"`
 	Maintenance   bool      `json:"maintenance"`
 	Draining      bool      `json:"draining"`
 	StartedAt     time.Time `json:"startedAt,omitzero"`
@@ -180,7 +151,7 @@ func (g *Gateway) Status() Status {
 	defer c.mu.Unlock()
 	s := Status{
 		Version: g.opts.Version, Generation: c.generation, APIs: len(c.builder.parts.apis),
-		Credentials: c.creds.Len(), CredentialSeq: c.credentials.Seq, Streams: c.streams.count(),
+		Credentials: c.creds.Len(), CredentialSeq: c.credentials.Seq, Streams: c.streams.count(), Connections: g.connections(),
 		Maintenance: c.health.Maintenance(), Draining: c.health.Draining(), StartedAt: g.started, LastRefusal: c.lastRefusal,
 	}
 	if p := c.plan.Load(); p != nil {

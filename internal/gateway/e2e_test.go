@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -297,44 +298,22 @@ func TestAdmin(t *testing.T) {
 	f("/readyz?verbose", 503, "[-] disk: full\n")
 	broken.Store(nil)
 
-	f("/maintenance", 200, "false")
-	if resp, body := n.get("/healthchecklb"); resp.StatusCode != 200 || body != "<status>ok</status>" || resp.Header.Get("Content-Type") != "text/xml" {
-		t.Errorf("health check: %d %q %v", resp.StatusCode, body, resp.Header)
-	}
-	if resp, body, err := n.try("PUT", n.admin+"/maintenance"); err != nil || resp.StatusCode != 200 || !strings.Contains(body, "true") {
-		t.Errorf("PUT /maintenance: %v %q", err, body)
-	}
-	if resp, body := n.get("/healthchecklb"); resp.StatusCode != 503 || body != "<status>under maintenance</status>" {
-		t.Errorf("health check in maintenance: %d %q", resp.StatusCode, body)
-	}
-	if resp, _, err := n.try("DELETE", n.admin+"/maintenance"); err != nil || resp.StatusCode != 200 {
-		t.Errorf("DELETE /maintenance: %v", err)
-	}
-	if resp, _ := n.get("/healthchecklb"); resp.StatusCode != 200 {
-		t.Errorf("health check afterwards: %d", resp.StatusCode)
-	}
-}
-
-// A web page must not be able to switch a gateway that runs on the machine of its reader.
-func TestAdminRefusesWebPages(t *testing.T) {
-	t.Parallel()
-	n := startNode(t, nil, nil)
-	for name, edit := range map[string]func(*http.Request){
-		"cross origin": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
-		"rebinding":    func(r *http.Request) { r.Host = "attacker.example:8085" },
-	} {
-		req, err := http.NewRequestWithContext(t.Context(), "PUT", n.admin+"/maintenance", nil)
-		if err != nil {
-			t.Fatal(err)
+	for _, path := range []string{"/maintenance", "/drain"} {
+		if resp, _, err := n.try("PUT", n.admin+path); err != nil || resp.StatusCode != 404 {
+			t.Errorf("PUT %s on the port that everybody reaches: %v, %v", path, resp, err)
 		}
-		edit(req)
-		resp, err := n.client.Do(req)
-		if err != nil {
-			t.Fatal(err)
+	}
+	for _, on := range []bool{true, false} {
+		n.SetMaintenance(on)
+		status, want := 200, "<status>ok</status>"
+		if on {
+			status, want = 503, "<status>under maintenance</status>"
 		}
-		resp.Body.Close()
-		if resp.StatusCode != 403 || n.core.health.Maintenance() {
-			t.Errorf("%s: %d, maintenance %v", name, resp.StatusCode, n.core.health.Maintenance())
+		if resp, body := n.get("/healthchecklb"); resp.StatusCode != status || body != want || resp.Header.Get("Content-Type") != "text/xml" {
+			t.Errorf("health check, maintenance %v: %d %q %v", on, resp.StatusCode, body, resp.Header)
+		}
+		if resp, _ := n.get("/healthcheck"); resp.StatusCode != 200 {
+			t.Errorf("the other health check, maintenance %v: %d", on, resp.StatusCode)
 		}
 	}
 }
@@ -403,6 +382,87 @@ func TestDrain(t *testing.T) {
 		t.Errorf("the request under way: %+v", got)
 	}
 	<-stopped
+}
+
+// Draining is there and back again without a request that fails: active connections go with a response, idle ones after the
+// delay, and who still comes is served.
+func TestDrainAndUndrain(t *testing.T) {
+	t.Parallel()
+	const delay = 100 * time.Millisecond
+	n := startNode(t, nil, func(o *Options) { o.DrainDelay = delay })
+	n.apply(n.world())
+	dial := func() *bufio.ReadWriter {
+		t.Helper()
+		c, err := net.Dial("tcp", strings.TrimPrefix(n.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		return bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c))
+	}
+	ask := func(c *bufio.ReadWriter) *http.Response {
+		t.Helper()
+		fmt.Fprintf(c, "GET /open/x HTTP/1.1\r\nHost: api.example.com\r\n\r\n")
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(c.Reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp
+	}
+	active, idle, fresh := dial(), dial(), dial()
+	for _, c := range []*bufio.ReadWriter{active, idle} {
+		if resp := ask(c); resp.Close {
+			t.Error("a connection is closed before anything is drained")
+		}
+	}
+	for range 2 {
+		if err := n.Drain(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if resp, body := n.get("/healthchecklb"); resp.StatusCode != 503 || body != "<status>draining</status>" {
+		t.Errorf("health check: %d %q", resp.StatusCode, body)
+	}
+	if resp := ask(active); !resp.Close || resp.StatusCode != 200 {
+		t.Errorf("active connection: %d, close %v", resp.StatusCode, resp.Close)
+	}
+	if _, err := idle.ReadByte(); err != io.EOF {
+		t.Errorf("idle connection: %v", err)
+	}
+	if resp := ask(fresh); !resp.Close || resp.StatusCode != 200 {
+		t.Errorf("a connection that had no response yet: %d, close %v", resp.StatusCode, resp.Close)
+	}
+	if resp := ask(dial()); !resp.Close || resp.StatusCode != 200 {
+		t.Errorf("a late connection: %d, close %v", resp.StatusCode, resp.Close)
+	}
+	eventually(t, func() bool { return n.Status().Draining && n.Status().Connections == 0 })
+	for range 2 {
+		if err := n.Undrain(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := dial()
+	for range 2 {
+		if resp := ask(c); resp.Close || resp.StatusCode != 200 {
+			t.Errorf("afterwards: %d, close %v", resp.StatusCode, resp.Close)
+		}
+	}
+	if resp, _ := n.get("/healthchecklb"); resp.StatusCode != 200 {
+		t.Errorf("health check afterwards: %d", resp.StatusCode)
+	}
+	n.stop()
+	for _, f := range []func() error{n.Drain, n.Undrain} {
+		if err := f(); !errors.Is(err, ErrStopping) {
+			t.Errorf("after Stop: %v", err)
+		}
+	}
 }
 
 // No request fails while the configuration changes under load, and the counters add up to what was answered.

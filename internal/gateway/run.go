@@ -89,6 +89,7 @@ type Gateway struct {
 	engine  *http1.Server
 	admin   *http.Server
 	counts  countsFile
+	drain   draining
 	started time.Time
 
 	listeners map[string]*listen.Listener // by the name of their address; set by Start
@@ -181,9 +182,6 @@ func (g *Gateway) ApplyCredentials(ctx context.Context, c snapshot.Checkpoint, t
 	return g.core.ApplyCredentials(ctx, c, table)
 }
 
-// SetMaintenance tells load balancers to send no traffic, or to send some again.
-func (g *Gateway) SetMaintenance(on bool) { g.core.health.SetMaintenance(on) }
-
 // ReopenLog opens the access log anew, after its file was moved away.
 func (g *Gateway) ReopenLog() error { return g.access.Reopen() }
 
@@ -270,35 +268,4 @@ func (g *Gateway) Addresses() map[string]string {
 		all[name] = l.Addr().String()
 	}
 	return all
-}
-
-// Stop drains the gateway and ends it: the health checks say so, after DrainDelay no more connections are taken, idle
-// ones are closed, requests that are under way are finished. When ctx ends, what is left is broken off. Stop also ends a
-// gateway that was never started, and may be called again.
-func (g *Gateway) Stop(ctx context.Context) error {
-	g.core.health.SetDraining()
-	if g.stopServe == nil { // it was never started
-		return g.access.Close()
-	}
-	if d := g.opts.DrainDelay; d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
-	}
-	g.stopServe()
-	err := g.engine.Drain(ctx)
-	g.serving.Wait()
-	g.stopRest()
-	adminErr := g.admin.Close()
-	g.background.Wait()
-	if err != nil {
-		err = fmt.Errorf("drain: %w", err)
-	}
-	if err := g.counts.save(); err != nil {
-		g.opts.Log.Warn("the counts of quotas are not kept over the restart", "err", err)
-	}
-	return errors.Join(err, adminErr, g.access.Close())
 }

@@ -28,14 +28,14 @@ func (s *State) SetConfigured() { s.configured.Store(true) }
 // Configured tells whether there is a configuration.
 func (s *State) Configured() bool { return s.configured.Load() }
 
-// SetDraining says that the gateway is shutting down. There is no way back.
-func (s *State) SetDraining() { s.draining.Store(true) }
+// SetDraining says that the gateway goes out of service, or is back.
+func (s *State) SetDraining(on bool) { s.draining.Store(on) }
 
-// Draining tells whether the gateway is shutting down.
+// Draining tells whether the gateway goes out of service.
 func (s *State) Draining() bool { return s.draining.Load() }
 
-// SetMaintenance tells load balancers to send no traffic, or to send some again.
-func (s *State) SetMaintenance(on bool) { s.maintenance.Store(on) }
+// SetMaintenance tells load balancers to send no traffic, or to send some again. It returns what was so before.
+func (s *State) SetMaintenance(on bool) (was bool) { return s.maintenance.Swap(on) }
 
 // Maintenance tells whether load balancers are told to send no traffic.
 func (s *State) Maintenance() bool { return s.maintenance.Load() }

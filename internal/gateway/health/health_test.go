@@ -26,7 +26,7 @@ func TestAnswer(t *testing.T) {
 	configured := func(s *State) { s.SetConfigured() }
 	maintenance := func(s *State) { s.SetConfigured(); s.SetMaintenance(true) }
 	over := func(s *State) { maintenance(s); s.SetMaintenance(false) }
-	draining := func(s *State) { maintenance(s); s.SetDraining() }
+	draining := func(s *State) { maintenance(s); s.SetDraining(true) }
 	nothing := func(*State) {}
 	const ok, none, drain, maint = "<status>ok</status>", "<status>no configuration</status>", "<status>draining</status>", "<status>under maintenance</status>"
 	for _, tc := range []struct {

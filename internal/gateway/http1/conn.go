@@ -47,6 +47,7 @@ type conn struct {
 	bodyBegun atomic.Bool // somebody has pulled the request's body
 	bodyDone  atomic.Bool // the request's body has been read to its end
 	isCut     atomic.Bool
+	dismissed atomic.Bool // close it if it is idle after a response
 	parked    [parkedSize]byte
 }
 
@@ -90,7 +91,11 @@ func newConn(s *Server, info Conn) *conn {
 
 // Cancelled implements sweep.Owner: it tells whoever was woken from reading whether to give up.
 func (c *conn) Cancelled() bool {
-	return c.isCut.Load() || c.stopBody.Load() || c.idle && c.srv.draining.Load()
+	if c.isCut.Load() || c.stopBody.Load() {
+		return true
+	}
+	// A request that has arrived already is answered.
+	return c.idle && (c.srv.draining.Load() || c.dismissed.Load() && c.regular) && c.tcp.Quiet()
 }
 
 // cut ends the connection from outside, in whatever it does.

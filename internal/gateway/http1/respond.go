@@ -38,7 +38,7 @@ func (c *conn) Respond(x *exchange.Exchange, body exchange.Source) {
 	if answered {
 		x.Resp.Reset()
 	}
-	c.keep = c.keep && c.canReuse() && !c.srv.draining.Load()
+	c.keep = c.keep && c.canReuse() && !c.srv.leaving.Load()
 	framing := c.framing(x, body)
 	out = c.appendHead(out, x, body, framing)
 	c.out = out[:0]

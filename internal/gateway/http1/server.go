@@ -95,11 +95,13 @@ type Server struct {
 	metrics  *metrics
 	date     dateCache
 	works    sync.Pool // of *work
+	leaving  atomic.Bool
 	draining atomic.Bool
 
 	mu    sync.Mutex
 	conns map[*conn]struct{} // guarded by mu
-	empty chan struct{}      // guarded by mu; closed when draining and conns is empty
+	ended bool               // guarded by mu; draining, and conns is empty
+	empty chan struct{}      // closed when that is so
 }
 
 // New returns a Server.
@@ -152,10 +154,10 @@ func (s *Server) Refuse(info Conn) {
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Load() {
+	if s.ended {
 		return false
 	}
-	s.conns[c] = struct{}{}
+	s.conns[c] = struct{}{} // also while draining: it may have been accepted just before
 	s.metrics.conns.Inc()
 	return true
 }
@@ -165,22 +167,51 @@ func (s *Server) remove(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	s.metrics.conns.Dec()
-	if len(s.conns) == 0 && s.draining.Load() {
+	if s.draining.Load() {
+		s.endIfEmpty()
+	}
+}
+
+// endIfEmpty requires mu.
+func (s *Server) endIfEmpty() {
+	if len(s.conns) == 0 && !s.ended {
+		s.ended = true
 		close(s.empty)
 	}
+}
+
+// Leave has every response from now on end its connection, so that clients that are active go elsewhere and none of them
+// loses a request; or it has connections kept again.
+func (s *Server) Leave(on bool) { s.leaving.Store(on) }
+
+// CloseIdle closes the connections that have had a response and wait for another request. Together with Leave it leaves
+// only those that are busy and those that have not had their first request.
+func (s *Server) CloseIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.dismissed.Store(true)
+		c.tcp.Interrupt()
+	}
+}
+
+// Connections is the number of open connections.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // Drain ends the service: idle connections are closed at once, the others with the response that they are waiting for.
 // It returns when none is left, or, with the context's error, when ctx ends; then those that are left are cut off.
 func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Lock()
-	first := !s.draining.Swap(true)
+	s.leaving.Store(true)
+	s.draining.Store(true)
 	for c := range s.conns {
 		c.tcp.Interrupt()
 	}
-	if first && len(s.conns) == 0 {
-		close(s.empty)
-	}
+	s.endIfEmpty()
 	s.mu.Unlock()
 	select {
 	case <-s.empty:

@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// engine serves the connections of one protocol.
+type engine interface {
+	// Leave has every response from now on end its connection, or no longer.
+	Leave(on bool)
+	// CloseIdle closes the connections that have had a response and wait for another request.
+	CloseIdle()
+	// Connections is the number of open connections.
+	Connections() int
+	// Drain closes idle connections, waits for the others, and cuts off those that are left when ctx ends.
+	Drain(ctx context.Context) error
+}
+
+// engines returns those of all protocols.
+func (g *Gateway) engines() []engine { return []engine{g.engine} }
+
+// draining is how far the gateway is in going out of service.
+type draining struct {
+	mu    sync.Mutex  // guards what follows
+	final bool        // Stop or Retire was called: there is no way back
+	timer *time.Timer // of the end of DrainDelay; nil: Drain was not called
+}
+
+// ErrStopping is the error of changes to a gateway that is being stopped.
+var ErrStopping = errors.New("the gateway is being stopped")
+
+// Drain takes the gateway out of service and leaves the process as it is: the health checks say draining, so that load
+// balancers send nothing more; every response ends its connection; after DrainDelay idle connections are closed too.
+// Connections that still come in are served. Status tells when none is left. Calling it again changes nothing.
+func (g *Gateway) Drain() error {
+	g.drain.mu.Lock()
+	defer g.drain.mu.Unlock()
+	switch {
+	case g.drain.final:
+		return ErrStopping
+	case g.drain.timer != nil:
+		return nil
+	}
+	g.core.health.SetDraining(true)
+	g.leave(true)
+	g.drain.timer = time.AfterFunc(g.opts.DrainDelay, func() {
+		for _, e := range g.engines() {
+			e.CloseIdle()
+		}
+	})
+	g.opts.Log.Info("draining", "delay", g.opts.DrainDelay)
+	return nil
+}
+
+// Undrain takes Drain back.
+func (g *Gateway) Undrain() error {
+	g.drain.mu.Lock()
+	defer g.drain.mu.Unlock()
+	switch {
+	case g.drain.final:
+		return ErrStopping
+	case g.drain.timer == nil:
+		return nil
+	}
+	g.drain.timer.Stop()
+	g.drain.timer = nil
+	g.leave(false)
+	g.core.health.SetDraining(false)
+	g.opts.Log.Info("no longer draining")
+	return nil
+}
+
+// finish makes draining final. It tells whether it was already.
+func (g *Gateway) finish() (again bool) {
+	g.drain.mu.Lock()
+	defer g.drain.mu.Unlock()
+	if g.drain.timer != nil {
+		g.drain.timer.Stop()
+	}
+	again, g.drain.final = g.drain.final, true
+	g.leave(true)
+	return again
+}
+
+func (g *Gateway) leave(on bool) {
+	for _, e := range g.engines() {
+		e.Leave(on)
+	}
+}
+
+// connections is the number of open connections.
+func (g *Gateway) connections() (n int) {
+	for _, e := range g.engines() {
+		n += e.Connections()
+	}
+	return n
+}
+
+// SetMaintenance tells load balancers to send no traffic, or to send some again.
+func (g *Gateway) SetMaintenance(on bool) {
+	if g.core.health.SetMaintenance(on) != on {
+		g.opts.Log.Info("maintenance", "on", on)
+	}
+}
+
+// Stop drains the gateway and ends it: the health checks say so and responses end their connections; after DrainDelay no
+// more connections are taken, idle ones are closed, requests that are under way are finished. When ctx ends, what is left
+// is broken off. Stop also ends a gateway that was never started, and may be called again.
+func (g *Gateway) Stop(ctx context.Context) error {
+	g.core.health.SetDraining(true)
+	g.finish()
+	if g.stopServe == nil { // it was never started
+		return g.access.Close()
+	}
+	pause(ctx, g.opts.DrainDelay)
+	g.stopServe()
+	err := g.drainEngines(ctx)
+	g.serving.Wait()
+	g.stopRest()
+	adminErr := g.admin.Close()
+	g.background.Wait()
+	if err != nil {
+		err = fmt.Errorf("drain: %w", err)
+	}
+	if err := g.counts.save(); err != nil {
+		g.opts.Log.Warn("the counts of quotas are not kept over the restart", "err", err)
+	}
+	return errors.Join(err, adminErr, g.access.Close())
+}
+
+// drainEngines drains all engines at the same time.
+func (g *Gateway) drainEngines(ctx context.Context) error {
+	all := g.engines()
+	faults := make([]error, len(all))
+	var done sync.WaitGroup
+	for i, e := range all {
+		done.Go(func() { faults[i] = e.Drain(ctx) })
+	}
+	done.Wait()
+	return errors.Join(faults...)
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
