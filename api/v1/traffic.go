@@ -39,6 +39,8 @@ type BackendTimeouts struct {
 	Response Duration `json:"response,omitempty"`
 	// Idle bounds the silence between two pieces of a body, either way. Default: 60s.
 	Idle Duration `json:"idle,omitempty"`
+	// Tunnel bounds the silence, of both sides, once protocols have been switched, as for WebSocket. Default: 10m.
+	Tunnel Duration `json:"tunnel,omitempty"`
 }
 
 // BackendConnections bound a pool of connections.

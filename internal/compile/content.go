@@ -156,6 +156,7 @@ func backend(o *v1.Object) snapshot.Backend {
 		ConnectMillis:     s.Timeouts.Connect.Std().Milliseconds(),
 		ResponseMillis:    s.Timeouts.Response.Std().Milliseconds(),
 		IdleMillis:        s.Timeouts.Idle.Std().Milliseconds(),
+		TunnelMillis:      s.Timeouts.Tunnel.Std().Milliseconds(),
 		MaxConns:          s.Connections.Max,
 		MaxIdleConns:      s.Connections.MaxIdle,
 		IdleTimeoutMillis: s.Connections.IdleTimeout.Std().Milliseconds(),

@@ -12,6 +12,16 @@
 // [Source], and a [Chunk] is valid until the next call on the same source; nothing is buffered in between, so
 // whoever is slow slows down the other side.
 //
+// # Tunnels
+//
+// A protocol upgrade (RFC 9110, section 7.8; of HTTP/2 the extended CONNECT of RFC 8441) is an ordinary exchange whose
+// Upgrade is set. Its method is that of HTTP/1.1, GET for WebSocket. Its Body is everything that the client sends after
+// its head; nobody may pull it before the answer is 101. If the backend switches protocols, Status is 101, Upgrade the
+// protocol, and the response's body everything that the backend sends from then on; pulling that begins the tunnel: what
+// implements the Backend then passes on Body as well. The End of either body is a half-close, which the engine and the
+// backend pass on; closing the response's body after its End waits for the other direction. With any other status the
+// exchange is one like all others, and Body was never touched. Filters and limits of bodies do not concern tunnels.
+//
 // # Concurrency
 //
 // An exchange belongs to one goroutine at a time. The one exception is [Exchange.Cancel], which any goroutine may

@@ -75,6 +75,9 @@ type Exchange struct {
 	Req Head
 	// Body is the body of the request; nil if there is none.
 	Body Source
+	// Upgrade asks to make a tunnel of the exchange: the protocols that the client wants to switch to, as they stand in
+	// the field of that name, and once Status is 101 the one that was chosen. Nil: none. See the package comment.
+	Upgrade View
 
 	// Route is where the request goes; nil until it is found.
 	Route *Route
@@ -129,7 +132,7 @@ func (x *Exchange) Reset() {
 	x.Req.Reset()
 	x.Resp.Reset()
 	x.Own.Reset()
-	x.Body = nil
+	x.Body, x.Upgrade = nil, nil
 	x.Route = nil
 	x.ForwardPrefix, x.ForwardPath = "", nil
 	x.Consumer = Consumer{}

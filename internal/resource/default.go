@@ -19,6 +19,7 @@ const (
 	defaultIdle        = v1.Duration(60 * time.Second)
 	defaultMax         = 1024
 	defaultMaxIdle     = 128
+	defaultTunnel      = v1.Duration(10 * time.Minute)
 	defaultIdleTimeout = v1.Duration(90 * time.Second)
 	defaultKeyHeader   = "X-API-Key"
 )
@@ -56,6 +57,7 @@ func defaultBackend(b *v1.BackendSpec) {
 	or(&b.Timeouts.Connect, defaultConnect)
 	or(&b.Timeouts.Response, defaultResponse)
 	or(&b.Timeouts.Idle, defaultIdle)
+	or(&b.Timeouts.Tunnel, defaultTunnel)
 	if b.Connections == nil {
 		b.Connections = new(v1.BackendConnections)
 	}

@@ -66,6 +66,7 @@ func (c *checker) backend(b *v1.BackendSpec) {
 		c.between("spec.timeouts.connect", t.Connect, 10*time.Millisecond, 5*time.Minute)
 		c.between("spec.timeouts.response", t.Response, 10*time.Millisecond, 24*time.Hour)
 		c.between("spec.timeouts.idle", t.Idle, 10*time.Millisecond, 24*time.Hour)
+		c.between("spec.timeouts.tunnel", t.Tunnel, time.Second, 7*24*time.Hour)
 	}
 	if n := b.Connections; n != nil {
 		c.number("spec.connections.max", int64(n.Max), 1, 65_536)

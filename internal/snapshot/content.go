@@ -82,6 +82,7 @@ type Backend struct {
 	ConnectMillis     int64    `json:"connectMillis"`
 	ResponseMillis    int64    `json:"responseMillis"`
 	IdleMillis        int64    `json:"idleMillis"`
+	TunnelMillis      int64    `json:"tunnelMillis,omitempty"`
 	MaxConns          int      `json:"maxConns"`
 	MaxIdleConns      int      `json:"maxIdleConns"`
 	IdleTimeoutMillis int64    `json:"idleTimeoutMillis"`

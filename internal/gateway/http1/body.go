@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -70,6 +71,41 @@ func (b *requestBody) Trailers() *exchange.Head { return b.body.Trailers() }
 // Close implements exchange.Source. What becomes of the rest is decided when the exchange is over.
 func (b *requestBody) Close() {}
 
+// tunnelBody is the conn as the source of what the client sends once protocols have been switched. It has no time limit
+// of its own: the backend's counts, for both directions.
+type tunnelBody conn
+
+// Next implements exchange.Source. Every error is a *exchange.Fault.
+func (b *tunnelBody) Next() (exchange.Chunk, error) {
+	c := (*conn)(b)
+	if !c.tunnel {
+		c.tunnel = true
+		c.body.Reset(c.stream, c.srv.Bodies, h1.UntilClose, -1, c.buf, int(c.headSize), c.filled)
+		c.tcp.ArmRead(0)
+	}
+	if c.stopBody.Load() {
+		return exchange.Chunk{}, errBodyStopped
+	}
+	chunk, err := c.body.Next()
+	if err != nil {
+		return exchange.Chunk{}, bodyFault(err)
+	}
+	c.x.BytesIn += int64(len(chunk.Data))
+	return chunk, nil
+}
+
+// Ready implements exchange.Source.
+func (b *tunnelBody) Ready() bool { return b.tunnel && b.body.Ready() }
+
+// Len implements exchange.Source.
+func (b *tunnelBody) Len() int64 { return -1 }
+
+// Trailers implements exchange.Source.
+func (b *tunnelBody) Trailers() *exchange.Head { return nil }
+
+// Close implements exchange.Source.
+func (b *tunnelBody) Close() {}
+
 // StopBody implements exchange.Down.
 func (c *conn) StopBody() {
 	c.stopBody.Store(true)
@@ -120,6 +156,15 @@ func (c *conn) drain(most int64) bool {
 	return false
 }
 
+// closeWrite closes the sending side, if the connection has such a thing.
+func (c *conn) closeWrite() bool {
+	t, ok := c.stream.(interface{ CloseWrite() error })
+	if !ok {
+		t, ok = c.info.Net.(*net.TCPConn)
+	}
+	return ok && t.CloseWrite() == nil
+}
+
 const (
 	lingerBytes = 1 << 20
 	lingerTime  = 2 * time.Second
@@ -131,11 +176,7 @@ func (c *conn) linger() {
 	if c.broken {
 		return
 	}
-	t, ok := c.stream.(interface{ CloseWrite() error })
-	if !ok {
-		t, ok = c.info.Net.(*net.TCPConn)
-	}
-	if !ok || t.CloseWrite() != nil {
+	if !c.closeWrite() {
 		return
 	}
 	c.stopBody.Store(false)

@@ -43,6 +43,7 @@ type conn struct {
 	keep      bool // read another request when this one is done
 	wrote     bool // some of the response has been written
 	broken    bool // the connection cannot be used any more
+	tunnel    bool // what the client sends is no request any more
 	stopBody  atomic.Bool
 	bodyBegun atomic.Bool // somebody has pulled the request's body
 	bodyDone  atomic.Bool // the request's body has been read to its end

@@ -23,7 +23,9 @@
 //     100, and then the connection is closed.
 //   - Trailers are forwarded where both sides use chunks (to the client: if it sent "TE: trailers"), without those
 //     that RFC 9110, section 6.5.1, forbids. They are never merged into the header.
-//   - A protocol upgrade is refused, but for h2c, which is ignored as RFC 9110 wants it.
+//   - A protocol upgrade is offered to the backend, and if that answers 101 the connection becomes a tunnel. What the
+//     client sends after its head is forwarded only then; after any other answer it is the next request. Upgrades to h2c,
+//     HTTP or TLS, of HTTP/1.0 and of requests with a body are ignored, as RFC 9110 wants it.
 //   - If a response is complete before the request's body, a short rest is read and dropped; otherwise the
 //     connection is closed, and lingers so that the client can read the response.
 //

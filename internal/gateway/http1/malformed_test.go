@@ -150,7 +150,7 @@ func TestMalformed(t *testing.T) {
 		{"nominated forwarding", "GET / HTTP/1.1\r\n" + host + "Connection: X-Forwarded-For\r\n\r\n", 400, "bad-request-connection"},
 		{"nominated nonsense", "GET / HTTP/1.1\r\n" + host + "Connection: a b\r\n\r\n", 400, "bad-request-connection"},
 		{"other expectation", "POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nExpect: 200-ok\r\n\r\nabc", 417, "bad-request-expect"},
-		{"websocket", "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 400, "bad-request-upgrade"},
+		{"malformed protocol", "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket/\r\n\r\n", 400, "bad-request-upgrade"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := g.dial(t)

@@ -21,7 +21,7 @@ var (
 	errTargetScheme  = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the scheme of the request target is not the one of the connection"}
 	errNominated     = &exchange.Fault{Code: exchange.BadRequestConnection, Detail: "the Connection field names a field that is not about the connection"}
 	errExpect        = &exchange.Fault{Code: exchange.BadRequestExpect, Detail: "the only expectation that is known here is 100-continue"}
-	errUpgrade       = &exchange.Fault{Code: exchange.BadRequestUpgrade, Detail: "protocol upgrades are not served"}
+	errUpgrade       = &exchange.Fault{Code: exchange.BadRequestUpgrade, Detail: "the Upgrade field is not a list of protocols"}
 	errTooManyFields = &exchange.Fault{Code: exchange.BadRequestHeadersTooLarge, Detail: "there are more header fields than the limit"}
 )
 
@@ -95,7 +95,11 @@ func (c *conn) accept(n int) error {
 	}
 	c.body.Reset(c.stream, c.srv.Bodies, framing, length, c.buf, n, c.filled)
 	c.whole = framing == h1.NoBody || framing == h1.Length && length <= int64(c.filled-n)
-	if framing != h1.NoBody && length != 0 {
+	switch {
+	case x.Upgrade != nil:
+		c.whole = false // what the client sends is read by another goroutine
+		x.Body = (*tunnelBody)(c)
+	case framing != h1.NoBody && length != 0:
 		c.hasBody = true
 		c.bodyBegun.Store(false)
 		c.bodyDone.Store(false)
@@ -166,8 +170,10 @@ func (c *conn) hopByHop(body bool) error {
 		}
 	}
 	c.keep = !opts.close && (c.keep || opts.keepAlive)
-	if proto := req.Known(exchange.IDUpgrade); opts.upgrade && proto != nil && !exchange.EqualFold(proto, "h2c") {
-		return errUpgrade
+	if opts.upgrade && c.minor == 1 && !body {
+		if err := c.upgrade(); err != nil {
+			return err
+		}
 	}
 	if e := req.Known(exchange.IDExpect); e != nil {
 		switch {
@@ -185,6 +191,33 @@ func (c *conn) hopByHop(body bool) error {
 		}
 	}
 	return nil
+}
+
+// upgrade reads the protocols that the client wants to switch to. Those that would only change how requests are sent are
+// passed over: that is a matter of each connection, and a backend that took "h2c" would be sent requests that nobody here
+// has seen.
+func (c *conn) upgrade() error {
+	x := &c.x
+	var wanted exchange.View
+	var err error
+	for value := range x.Req.Values(exchange.IDUpgrade.Name()) {
+		h1.Elements(value, func(e []byte) bool {
+			name, version, versioned := bytes.Cut(e, []byte{'/'})
+			switch {
+			case !h1.Token(name) || versioned && !h1.Token(version):
+				err = errUpgrade
+			case exchange.EqualFold(name, "h2c"), exchange.EqualFold(name, "h2"), exchange.EqualFold(name, "http"),
+				exchange.EqualFold(name, "tls"):
+			case wanted == nil:
+				wanted = e
+			default:
+				wanted = x.Scratch(wanted, []byte(", "), e)
+			}
+			return err == nil
+		})
+	}
+	x.Upgrade = wanted
+	return err
 }
 
 // connOptions is what the Connection field asks for.

@@ -39,6 +39,10 @@ func (c *conn) Respond(x *exchange.Exchange, body exchange.Source) {
 		x.Resp.Reset()
 	}
 	c.keep = c.keep && c.canReuse() && !c.srv.leaving.Load()
+	if x.Status == 101 {
+		c.respondTunnel(x, body)
+		return
+	}
 	framing := c.framing(x, body)
 	out = c.appendHead(out, x, body, framing)
 	c.out = out[:0]
@@ -48,6 +52,18 @@ func (c *conn) Respond(x *exchange.Exchange, body exchange.Source) {
 		return
 	}
 	c.relay(out, x, body, framing)
+	body.Close()
+}
+
+// respondTunnel answers 101 and passes on what the backend sends. What the client sends is pulled by the backend meanwhile.
+func (c *conn) respondTunnel(x *exchange.Exchange, body exchange.Source) {
+	c.keep = false
+	out := c.appendHead(c.out[:0], x, body, h1.UntilClose)
+	c.out = out[:0]
+	c.relay(out, x, body, h1.UntilClose)
+	if !c.broken && !c.closeWrite() {
+		c.broken = true
+	}
 	body.Close()
 }
 
@@ -112,6 +128,8 @@ func (c *conn) appendHead(out []byte, x *exchange.Exchange, body exchange.Source
 	}
 	out = append(append(out, "X-Request-Id: "...), x.ID[:]...)
 	switch {
+	case x.Status == 101:
+		out = append(append(out, "\r\nConnection: Upgrade\r\nUpgrade: "...), x.Upgrade...)
 	case !c.keep:
 		return append(out, "\r\nConnection: close\r\n\r\n"...)
 	case c.minor == 0:

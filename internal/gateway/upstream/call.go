@@ -54,6 +54,7 @@ type call struct {
 	sending []byte // the taken body
 	joined  []byte // memory for that, if it came in pieces
 	stream  bool   // the body is passed on by the pump
+	tunnel  bool   // the backend has switched protocols
 	pump    pump
 }
 
@@ -65,7 +66,7 @@ func newCall(x *exchange.Exchange) *call {
 
 func (c *call) begin(b *Backend, s *settings, d exchange.Down) {
 	c.backend, c.settings, c.down = b, s, d
-	c.stream, c.received, c.waited = false, 0, 0
+	c.stream, c.tunnel, c.received, c.waited = false, false, 0, 0
 	c.sending = nil
 	c.pump.reset()
 	if cap(c.joined) > keepBelow {
@@ -80,7 +81,7 @@ func (c *call) begin(b *Backend, s *settings, d exchange.Down) {
 // again if need be. Who waits for 100 before sending a body wants to hear that from the backend.
 func (c *call) takeBody() exchange.Verdict {
 	x := c.x
-	if x.Body == nil {
+	if x.Body == nil || x.Upgrade != nil {
 		return exchange.Continue
 	}
 	n := x.Body.Len()
@@ -195,6 +196,8 @@ func (c *call) appendHead(out []byte) []byte {
 	out = append(out, '\r', '\n')
 	out = x.Req.AppendLines(out, exchange.HopByHop|1<<exchange.IDHost|1<<exchange.IDContentLength)
 	switch {
+	case x.Upgrade != nil:
+		out = append(append(append(out, "Connection: Upgrade\r\nUpgrade: "...), x.Upgrade...), '\r', '\n')
 	case x.Body == nil:
 		if needsLength(x.Method) {
 			out = append(out, "Content-Length: 0\r\n"...)
@@ -230,8 +233,11 @@ func (c *call) receive() error {
 		if err != nil {
 			return err
 		}
-		if n > 0 && c.parser.Status >= 200 {
+		switch {
+		case n > 0 && c.parser.Status >= 200:
 			return c.head(n, filled)
+		case n > 0 && c.parser.Status == 101:
+			return c.switched(n, filled)
 		}
 		if n > 0 {
 			if informs++; informs > maxInforms {
@@ -262,9 +268,6 @@ func (c *call) receive() error {
 
 // inform passes an informational response on.
 func (c *call) inform() error {
-	if c.parser.Status == 101 {
-		return errSwitch
-	}
 	removeHop(&c.x.Resp)
 	if err := c.down.Inform(c.parser.Status, &c.x.Resp); err != nil {
 		return errClientGone
@@ -331,11 +334,14 @@ func (c *call) Read(p []byte) (int, error) {
 	waited := c.waited
 	c.waited = 0
 	for {
+		if c.tunnel {
+			waited = c.tunnelWaited(waited)
+		}
 		if waited >= c.limit {
 			return 0, sweep.ErrTimeout
 		}
 		// A cancellation from now on wakes this goroutine; one before is seen here.
-		if waited > 0 && (!c.x.WaitOn(&c.waiter) || c.down.Gone()) {
+		if waited > 0 && (!c.x.WaitOn(&c.waiter) || !c.tunnel && c.down.Gone()) {
 			return 0, errClientGone
 		}
 		step := min(max(waited, firstLook), longLook, c.limit-waited)
@@ -377,6 +383,9 @@ func faultOf(err error, other *exchange.Fault) *exchange.Fault {
 
 // Next implements exchange.Source.
 func (c *call) Next() (exchange.Chunk, error) {
+	if c.tunnel && !c.pump.begun() {
+		c.pump.start()
+	}
 	chunk, err := c.body.Next()
 	if err != nil {
 		f := c.fault(err)
@@ -385,7 +394,7 @@ func (c *call) Next() (exchange.Chunk, error) {
 		c.abandon()
 		return exchange.Chunk{}, f
 	}
-	if chunk.End && c.conn != nil {
+	if chunk.End && c.conn != nil && !c.tunnel {
 		c.finish()
 	}
 	return chunk, nil
@@ -402,6 +411,9 @@ func (c *call) Trailers() *exchange.Head { return c.body.Trailers() }
 
 // Close implements exchange.Source.
 func (c *call) Close() {
+	if c.tunnel && c.conn != nil && c.body.Ended() {
+		c.endTunnel()
+	}
 	c.abandon()
 	c.body.Release()
 }
@@ -432,7 +444,7 @@ func (c *call) abandon() {
 
 // drop closes the connection and ends the pump.
 func (c *call) drop() {
-	if c.stream {
+	if c.stream || c.tunnel {
 		c.pump.stop()
 	}
 	conn := c.conn

@@ -20,6 +20,7 @@ type pump struct {
 
 	ended atomic.Bool                    // the body has come to its end; its last piece may still be on its way
 	over  atomic.Bool                    // the goroutine will do no more
+	moved atomic.Int64                   // when something was last passed on, on the sweeper's clock; tunnels only
 	sent  atomic.Bool                    // all of the body has been accepted
 	fault atomic.Pointer[exchange.Fault] // what was wrong with the body
 }
@@ -39,6 +40,9 @@ func (p *pump) start() {
 	p.started = true
 	go p.run(p.call.conn)
 }
+
+// begun tells whether the pump has been started for this call.
+func (p *pump) begun() bool { return p.started || p.over.Load() }
 
 // running tells whether the body is still being passed on.
 func (p *pump) running() bool { return p.started && !p.over.Load() }
@@ -78,7 +82,12 @@ func (p *pump) stop() {
 }
 
 func (p *pump) run(conn *conn) {
-	f := p.relay(conn)
+	var f *exchange.Fault
+	if p.call.tunnel {
+		f = p.relayTunnel(conn)
+	} else {
+		f = p.relay(conn)
+	}
 	if f != nil {
 		p.fault.Store(f)
 	}

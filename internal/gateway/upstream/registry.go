@@ -200,8 +200,8 @@ type settings struct {
 	tls         *tls.Config
 	endpoints   []*endpoint
 
-	connect, response, idle, idleTimeout time.Duration
-	maxConns, maxIdle                    int
+	connect, response, idle, tunnel, idleTimeout time.Duration
+	maxConns, maxIdle                            int
 }
 
 func newSettings(content *snapshot.Backend, old *settings) (*settings, error) {
@@ -210,6 +210,7 @@ func newSettings(content *snapshot.Backend, old *settings) (*settings, error) {
 		connect:     millis(content.ConnectMillis, 5*time.Second),
 		response:    millis(content.ResponseMillis, 30*time.Second),
 		idle:        millis(content.IdleMillis, time.Minute),
+		tunnel:      millis(content.TunnelMillis, 10*time.Minute),
 		idleTimeout: millis(content.IdleTimeoutMillis, 90*time.Second),
 		maxConns:    cmp.Or(content.MaxConns, 1024),
 		maxIdle:     cmp.Or(content.MaxIdleConns, 128),
