@@ -66,13 +66,16 @@ const importOrderText = `
 	< gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog, gateway/policy,
 	  gateway/http1, gateway/http2, gateway/http3;
 
+	gateway/certs, exchange, snapshot
+	< gateway/handshake;
+
 	telemetry
 	< connect/*;
 
 	api/v1, gateway/policy, policyspec, connect/*, oauth
 	< gateway/policy/*;
 
-	gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog,
+	gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog, gateway/certs, gateway/handshake,
 	gateway/http1, gateway/http2, gateway/http3, gateway/policy/*
 	< gateway;
 
