@@ -455,3 +455,60 @@ func TestPanic(t *testing.T) {
 		t.Errorf("after the panic: %s", resp.Status)
 	}
 }
+
+// echo is the body of a tunnel that says what it hears.
+type echo struct{ exchange.Source }
+
+func (e echo) Close() {}
+
+// TestTunnel opens a WebSocket's tunnel (RFC 9220), talks through it and closes one direction after the other.
+func TestTunnel(t *testing.T) {
+	t.Parallel()
+	r := start(t, http3.Options{}, func(x *exchange.Exchange, d exchange.Down) {
+		if x.Method.String() != "GET" || x.Upgrade.String() != "websocket" || len(x.Req.Get(exchange.NameOf("Sec-WebSocket-Key"))) != 24 {
+			t.Errorf("asked with %s for %q", x.Method, x.Upgrade)
+		}
+		x.Status = 101
+		x.Resp.AddString(exchange.NameOf("Sec-WebSocket-Accept"), "x")
+		x.Resp.AddString(exchange.NameOf("Sec-WebSocket-Protocol"), "chat")
+		d.Respond(x, echo{x.Body})
+	})
+	conf := &tls.Config{RootCAs: r.roots, ServerName: "a.test", NextProtos: []string{qhttp3.NextProtoH3}}
+	conn, err := quic.DialAddr(t.Context(), r.Addr().String(), conf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseWithError(0, "")
+	str, err := new(qhttp3.Transport).NewClientConn(conn).OpenRequestStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequest(http.MethodConnect, "https://a.test/chat", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Proto = "websocket"
+	if err := str.SendRequestHeader(req); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := str.ReadResponse()
+	if err != nil || resp.StatusCode != 200 || resp.Header.Get("Sec-WebSocket-Accept") != "" || resp.Header.Get("Sec-WebSocket-Protocol") != "chat" {
+		t.Fatalf("answer %+v, %v", resp, err)
+	}
+	buf := make([]byte, 5)
+	for _, word := range []string{"hello", "world"} {
+		if _, err := str.Write([]byte(word)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(str, buf); string(buf) != word || err != nil {
+			t.Errorf("heard %q, %v; want %q", buf, err, word)
+		}
+	}
+	str.Close()
+	if _, err := str.Read(buf); !errors.Is(err, io.EOF) {
+		t.Errorf("the other direction did not end: %v", err)
+	}
+	if got := <-r.done; got != (record{101, exchange.CodeNone, 10, 10}) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -23,7 +23,11 @@ func (st *stream) Respond(x *exchange.Exchange, body exchange.Source) {
 		x.Resp.Reset()
 		body = local
 	}
-	st.head(x, body)
+	if x.Status == http.StatusSwitchingProtocols {
+		st.respondTunnel(x, body)
+		return
+	}
+	st.head(x, body, x.Status)
 	if body == nil {
 		st.flush()
 		return
@@ -37,7 +41,7 @@ func (st *stream) Respond(x *exchange.Exchange, body exchange.Source) {
 }
 
 // head makes the fields of the response. They leave with the first piece of the body, or when it is flushed.
-func (st *stream) head(x *exchange.Exchange, body exchange.Source) {
+func (st *stream) head(x *exchange.Exchange, body exchange.Source, status int) {
 	if x.Own.Len() > 0 {
 		x.Resp.AddAll(&x.Own)
 	}
@@ -56,7 +60,7 @@ func (st *stream) head(x *exchange.Exchange, body exchange.Source) {
 	}
 	h["X-Request-Id"] = []string{x.ID.String()}
 	st.arm()
-	st.w.WriteHeader(x.Status)
+	st.w.WriteHeader(status)
 }
 
 // addFields adds the fields of from that are forwarded. The prefix stands before their names.

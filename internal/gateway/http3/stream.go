@@ -130,7 +130,7 @@ func (st *stream) begin() error {
 	c.Introduce(x)
 	x.Method, x.RawTarget = exchange.View(r.Method), exchange.View(r.RequestURI)
 	switch {
-	case r.Method == http.MethodConnect:
+	case r.Method == http.MethodConnect && !extended(r):
 		return errConnect
 	case r.RequestURI == "" || r.RequestURI[0] != '/':
 		return errTarget
@@ -145,8 +145,18 @@ func (st *stream) begin() error {
 	if !st.fields(r.Header) || !st.srv.opts.Announce(x, &c.Client, "3.0") {
 		return errTooManyFields
 	}
+	if extended(r) {
+		if !ingress.SetTunnel(x, []byte(r.Proto)) {
+			return errTooManyFields
+		}
+		x.Body = (*tunnel)(st)
+		return nil
+	}
 	return st.body()
 }
+
+// extended tells whether r is an extended CONNECT (RFC 9220). quic-go puts its protocol where the version is otherwise.
+func extended(r *http.Request) bool { return r.Method == http.MethodConnect && r.Proto != "HTTP/3.0" }
 
 // fields takes the fields of the request over, but for those that speak of the connection.
 func (st *stream) fields(header http.Header) bool {
