@@ -20,9 +20,6 @@ type engine interface {
 	Drain(ctx context.Context) error
 }
 
-// engines returns those of all protocols.
-func (g *Gateway) engines() []engine { return []engine{g.engine} }
-
 // draining is how far the gateway is in going out of service.
 type draining struct {
 	mu    sync.Mutex  // guards what follows
@@ -48,7 +45,7 @@ func (g *Gateway) Drain() error {
 	g.core.health.SetDraining(true)
 	g.leave(true)
 	g.drain.timer = time.AfterFunc(g.opts.DrainDelay, func() {
-		for _, e := range g.engines() {
+		for _, e := range g.doors.engines() {
 			e.CloseIdle()
 		}
 	})
@@ -87,14 +84,12 @@ func (g *Gateway) finish() (again bool) {
 }
 
 func (g *Gateway) leave(on bool) {
-	for _, e := range g.engines() {
-		e.Leave(on)
-	}
+	g.doors.leave(on)
 }
 
 // connections is the number of open connections.
 func (g *Gateway) connections() (n int) {
-	for _, e := range g.engines() {
+	for _, e := range g.doors.engines() {
 		n += e.Connections()
 	}
 	return n
@@ -113,13 +108,13 @@ func (g *Gateway) SetMaintenance(on bool) {
 func (g *Gateway) Stop(ctx context.Context) error {
 	g.core.health.SetDraining(true)
 	g.finish()
-	if g.stopServe == nil { // it was never started
-		return g.access.Close()
+	if g.stopRest == nil { // it was never started
+		return errors.Join(g.doors.close(), g.access.Close())
 	}
 	pause(ctx, g.opts.DrainDelay)
-	g.stopServe()
-	err := g.drainEngines(ctx)
-	g.serving.Wait()
+	g.doors.stop()
+	err := drainEngines(ctx, g.doors.engines())
+	g.doors.wait()
 	g.stopRest()
 	adminErr := g.admin.Close()
 	g.background.Wait()
@@ -132,9 +127,8 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	return errors.Join(err, adminErr, g.access.Close())
 }
 
-// drainEngines drains all engines at the same time.
-func (g *Gateway) drainEngines(ctx context.Context) error {
-	all := g.engines()
+// drainEngines drains engines, all at the same time.
+func drainEngines(ctx context.Context, all []engine) error {
 	faults := make([]error, len(all))
 	var done sync.WaitGroup
 	for i, e := range all {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,8 +16,6 @@ import (
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/http1"
-	"hansa.dev/hansa/internal/gateway/ingress"
-	"hansa.dev/hansa/internal/gateway/listen"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/upstream"
 	"hansa.dev/hansa/internal/quota"
@@ -33,8 +30,13 @@ type Options struct {
 	// HTTPSAddr is where requests come in over TLS, with the certificate in CertFile and KeyFile, which may be replaced
 	// while the gateway runs. Default: "", nowhere.
 	HTTPSAddr, CertFile, KeyFile string
-	// AdminAddr is where the gateway is watched and switched; whoever can reach it may. Default: "127.0.0.1:8085".
+	// Listeners are further places where requests come in.
+	Listeners []Listener
+	// AdminAddr is where the gateway is watched; whoever can reach it may. Default: "127.0.0.1:8085".
 	AdminAddr string
+	// Inherited are sockets that listen already, to be used instead of binding those addresses. The gateway closes
+	// them, also those that it has no use for. Default: none.
+	Inherited []Socket
 	// MaxConns bounds the connections of each listener. Default: 65,536.
 	MaxConns int
 	// Timeouts bound the time that clients may take.
@@ -49,6 +51,8 @@ type Options struct {
 	// DrainDelay is how long the health checks say that the gateway is draining before it stops taking connections:
 	// the time that load balancers need to notice. Default: 0.
 	DrainDelay time.Duration
+	// RetireLimit is how long connections may go on whose listener was removed or handed over. Default: 1 h.
+	RetireLimit time.Duration
 	// Engine decides about limits. Default: quota.Local, which counts in this gateway alone.
 	Engine policy.Engine
 	// Checks are what /readyz asks beside its own.
@@ -68,6 +72,9 @@ func (o *Options) setDefaults() {
 	if o.AdminAddr == "" {
 		o.AdminAddr = "127.0.0.1:8085"
 	}
+	if o.RetireLimit <= 0 {
+		o.RetireLimit = time.Hour
+	}
 	if o.Engine == nil {
 		o.Engine = quota.Local{}
 	}
@@ -86,18 +93,16 @@ type Gateway struct {
 	access  *accesslog.Writer
 	sweeper *sweep.Sweeper
 	pool    *upstream.Registry
-	engine  *http1.Server
+	bodies  *h1.Pool
 	admin   *http.Server
 	counts  countsFile
 	drain   draining
 	started time.Time
 
-	listeners map[string]*listen.Listener // by the name of their address; set by Start
-	adminAddr net.Addr                    // set by Start
+	doors         doors
+	adminListener net.Listener // set by Bind
 
-	serving    sync.WaitGroup // what ends when listening ends
 	background sync.WaitGroup // what ends last
-	stopServe  context.CancelFunc
 	stopRest   context.CancelFunc
 }
 
@@ -105,6 +110,7 @@ type Gateway struct {
 func New(o Options) (*Gateway, error) {
 	o.setDefaults()
 	g := &Gateway{opts: o, sweeper: sweep.New()}
+	g.doors.g = g
 	var err error
 	g.access, err = accesslog.New(accesslog.Options{Path: o.AccessLog, Log: o.Log.With("component", "accesslog"), Metrics: o.Metrics})
 	if err != nil {
@@ -123,9 +129,9 @@ func New(o Options) (*Gateway, error) {
 // assemble puts the parts together.
 func (g *Gateway) assemble() (err error) {
 	o := &g.opts
-	bodies := new(h1.Pool)
+	g.bodies = new(h1.Pool)
 	g.pool, err = upstream.New(upstream.Options{
-		Sweeper: g.sweeper, Bodies: bodies, Log: o.Log.With("component", "gateway.upstream"), Registerer: o.Metrics,
+		Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.upstream"), Registerer: o.Metrics,
 	})
 	if err != nil {
 		return err
@@ -133,13 +139,6 @@ func (g *Gateway) assemble() (err error) {
 	g.core, err = newCore(coreOptions{
 		log: o.Log.With("component", "gateway"), now: time.Now, access: g.access,
 		register: o.Metrics, engine: o.Engine, backends: upstreams{g.pool},
-	})
-	if err != nil {
-		return err
-	}
-	g.engine, err = http1.New(http1.Options{
-		Handler: g.core, Sweeper: g.sweeper, Bodies: bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
-		Timeouts: o.Timeouts, Rules: ingress.Rules{Trusted: o.Trusted},
 	})
 	if err != nil {
 		return err
@@ -185,41 +184,25 @@ func (g *Gateway) ApplyCredentials(ctx context.Context, c snapshot.Checkpoint, t
 // ReopenLog opens the access log anew, after its file was moved away.
 func (g *Gateway) ReopenLog() error { return g.access.Reopen() }
 
-// Start binds the listeners and begins to serve. It returns when connections are taken. If it fails, nothing runs.
+// Start binds the listeners, unless Bind has, and begins to serve. It returns when connections are taken. If it fails,
+// nothing runs.
 func (g *Gateway) Start(ctx context.Context) error {
-	o := &g.opts
+	if err := g.Bind(ctx); err != nil {
+		return err
+	}
 	g.started = time.Now()
-	g.listeners = make(map[string]*listen.Listener)
-	err := g.listen(ctx, "http", o.HTTPAddr, http1.Conn{})
-	if err == nil && o.HTTPSAddr != "" {
-		err = g.listenTLS(ctx)
-	}
-	var adminListener net.Listener
-	if err == nil {
-		adminListener, err = new(net.ListenConfig).Listen(ctx, "tcp", o.AdminAddr)
-	}
-	if err != nil {
-		for _, l := range g.listeners {
-			err = errors.Join(err, l.Close())
-		}
-		return fmt.Errorf("start gateway: %w", err)
-	}
-	g.adminAddr = adminListener.Addr()
-	var serve, rest context.Context
-	serve, g.stopServe = context.WithCancel(context.WithoutCancel(ctx))
+	var rest context.Context
 	rest, g.stopRest = context.WithCancel(context.WithoutCancel(ctx))
-	for name, l := range g.listeners {
-		g.serving.Go(func() { g.run(serve, name, l.Run) })
-	}
 	g.background.Go(func() { g.run(rest, "sweeper", g.sweeper.Run) })
 	g.background.Go(func() { g.run(rest, "upstream", g.pool.Run) })
 	g.background.Go(func() { g.core.tidy(rest) })
-	g.background.Go(func() { g.counts.run(rest, o.Log) })
+	g.background.Go(func() { g.counts.run(rest, g.opts.Log) })
 	g.background.Go(func() {
-		if err := g.admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {
-			o.Log.Error("the admin listener has ended", "err", err)
+		if err := g.admin.Serve(g.adminListener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			g.opts.Log.Error("the admin listener has ended", "err", err)
 		}
 	})
+	g.doors.open()
 	return nil
 }
 
@@ -228,44 +211,4 @@ func (g *Gateway) run(ctx context.Context, name string, loop func(context.Contex
 	if err := loop(ctx); err != nil && ctx.Err() == nil {
 		g.opts.Log.Error("a part of the gateway has ended", "part", name, "err", err)
 	}
-}
-
-func (g *Gateway) listen(ctx context.Context, name, addr string, how http1.Conn) error {
-	l, err := listen.New(ctx, listen.Options{
-		Name: name, Address: addr, MaxConns: g.opts.MaxConns,
-		Serve: func(c net.Conn) {
-			how := how
-			how.Net = c
-			g.engine.Serve(how)
-		},
-		Refuse: func(c net.Conn) {
-			how := how
-			how.Net = c
-			g.engine.Refuse(how)
-		},
-		Log: g.opts.Log.With("component", "gateway.listen"), Registerer: g.opts.Metrics,
-	})
-	if err != nil {
-		return err
-	}
-	g.listeners[name] = l
-	return nil
-}
-
-func (g *Gateway) listenTLS(ctx context.Context) error {
-	cert, err := listen.LoadCertificate(g.opts.CertFile, g.opts.KeyFile, g.opts.Log)
-	if err != nil {
-		return err
-	}
-	const handshake = 10 * time.Second
-	return g.listen(ctx, "https", g.opts.HTTPSAddr, http1.Conn{Scheme: "https", Upgrade: listen.Handshake(cert.Config(), handshake)})
-}
-
-// Addresses returns what the gateway listens on, by name: http, https if there is one, admin.
-func (g *Gateway) Addresses() map[string]string {
-	all := map[string]string{"admin": g.adminAddr.String()}
-	for name, l := range g.listeners {
-		all[name] = l.Addr().String()
-	}
-	return all
 }

@@ -100,8 +100,9 @@ type Server struct {
 
 	mu    sync.Mutex
 	conns map[*conn]struct{} // guarded by mu
-	ended bool               // guarded by mu; draining, and conns is empty
-	empty chan struct{}      // closed when that is so
+	over  bool               // guarded by mu; what was left has been cut off
+	ended bool               // guarded by mu; empty is closed
+	empty chan struct{}      // closed when conns is empty while draining
 }
 
 // New returns a Server.
@@ -154,7 +155,7 @@ func (s *Server) Refuse(info Conn) {
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
+	if s.over {
 		return false
 	}
 	s.conns[c] = struct{}{} // also while draining: it may have been accepted just before
@@ -219,6 +220,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
+	s.over = true
 	for c := range s.conns {
 		c.cut()
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ type Options struct {
 	Name string
 	// Address is where to listen, host:port. Port 0 takes a free one.
 	Address string
+	// Inherited, if not nil, is a socket that listens already, to be used instead of binding Address. The Listener closes
+	// it, also if New fails.
+	Inherited net.Listener
 	// MaxConns bounds the connections that are open at once. Default: 65536.
 	MaxConns int
 	// Serve serves one connection until it ends, and closes it.
@@ -51,10 +55,19 @@ type Listener struct {
 	refusing atomic.Int64
 	metrics  *metrics
 	serving  sync.WaitGroup
+	stopped  chan struct{} // closed when no more connections are taken
 }
 
 // New binds a listener.
 func New(ctx context.Context, o Options) (*Listener, error) {
+	l, err := newListener(ctx, o)
+	if err != nil && o.Inherited != nil {
+		err = errors.Join(err, o.Inherited.Close())
+	}
+	return l, err
+}
+
+func newListener(ctx context.Context, o Options) (*Listener, error) {
 	if o.Serve == nil || o.Name == "" {
 		return nil, errors.New("listen: Options need a Name and Serve")
 	}
@@ -69,16 +82,34 @@ func New(ctx context.Context, o Options) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Inherited != nil {
+		return &Listener{opts: o, listener: o.Inherited, metrics: m, stopped: make(chan struct{})}, nil
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s on %q: %w", o.Name, o.Address, err)
 	}
-	return &Listener{opts: o, listener: l, metrics: m}, nil
+	return &Listener{opts: o, listener: l, metrics: m, stopped: make(chan struct{})}, nil
 }
 
 // Addr returns the address that the listener is bound to.
 func (l *Listener) Addr() net.Addr { return l.listener.Addr() }
+
+// Stopped is closed when Run takes no more connections.
+func (l *Listener) Stopped() <-chan struct{} { return l.stopped }
+
+// Connections is the number of connections that were taken and have not ended, those that nobody serves yet included.
+func (l *Listener) Connections() int { return int(l.open.Load()) }
+
+// File returns the socket once more, for somebody else to listen on: who closes the one leaves the other as it is.
+func (l *Listener) File() (*os.File, error) {
+	s, ok := l.listener.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fmt.Errorf("share the socket of listener %s: %w", l.opts.Name, errors.ErrUnsupported)
+	}
+	return s.File()
+}
 
 // Close stops listening without having run. Run closes by itself.
 func (l *Listener) Close() error { return l.listener.Close() }
@@ -89,6 +120,7 @@ func (l *Listener) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.listener.Close() })
 	defer stop()
 	err := l.accept(ctx)
+	close(l.stopped)
 	l.serving.Wait()
 	return err
 }

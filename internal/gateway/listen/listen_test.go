@@ -178,7 +178,7 @@ func TestOutOfFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &starved{fails: 12, more: make(chan net.Conn)}
-		l := &Listener{opts: Options{Name: "http", MaxConns: 1, Serve: echo, Log: slog.New(slog.DiscardHandler)}, listener: s, metrics: m}
+		l := &Listener{opts: Options{Name: "http", MaxConns: 1, Serve: echo, Log: slog.New(slog.DiscardHandler)}, listener: s, metrics: m, stopped: make(chan struct{})}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- l.Run(ctx) }()

@@ -1,0 +1,462 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"hansa.dev/hansa/internal/gateway/http1"
+	"hansa.dev/hansa/internal/gateway/ingress"
+	"hansa.dev/hansa/internal/gateway/listen"
+)
+
+// Listener describes a place where requests come in. Each has settings, connections and an end of its own.
+type Listener struct {
+	// Name tells it from others, in logs and metrics too: up to 40 of a-z, 0-9 and "-".
+	Name string `json:"name"`
+	// Address is host:port. Port 0 takes a free one.
+	Address string `json:"address"`
+	// CertFile and KeyFile, in PEM, make it speak TLS. They may be replaced while it runs.
+	CertFile string `json:"tlsCertFile,omitempty"`
+	KeyFile  string `json:"tlsKeyFile,omitempty"`
+	// MaxConns bounds its connections. 0: the bound of the gateway.
+	MaxConns int `json:"maxConns,omitempty"`
+	// Trusted are the proxies whose X-Forwarded fields are believed here. None: those of the gateway.
+	Trusted []netip.Prefix `json:"trustedProxies,omitempty"`
+}
+
+// adminName is the name under which the admin listener appears beside the others.
+const adminName = "admin"
+
+var listenerName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+
+// Validate returns what is wrong with l.
+func (l *Listener) Validate() error {
+	var faults []error
+	fault := func(format string, v ...any) {
+		faults = append(faults, fmt.Errorf("listener %q: "+format, append([]any{l.Name}, v...)...))
+	}
+	if !listenerName.MatchString(l.Name) || l.Name == adminName {
+		fault("name must be up to 40 of a-z, 0-9 and \"-\", and not %q", adminName)
+	}
+	if _, _, err := net.SplitHostPort(l.Address); err != nil {
+		fault("address %q must be host:port", l.Address)
+	}
+	if (l.CertFile == "") != (l.KeyFile == "") {
+		fault("tlsCertFile and tlsKeyFile must be given together")
+	}
+	if l.MaxConns < 0 {
+		fault("maxConns must not be negative, as %d is", l.MaxConns)
+	}
+	return errors.Join(faults...)
+}
+
+// What changes of listeners are refused for.
+var (
+	// ErrNoListener: there is no listener of that name.
+	ErrNoListener = errors.New("there is no such listener")
+	// ErrListenerExists: there is one already.
+	ErrListenerExists = errors.New("there is a listener of that name already")
+)
+
+// Socket is a socket that listens.
+type Socket struct {
+	// Name and Address are those that it was bound for.
+	Name, Address string
+	Listener      net.Listener
+}
+
+// door is one listener with the engine behind it.
+type door struct {
+	spec     Listener
+	listener *listen.Listener
+	engine   *http1.Server
+	stop     context.CancelFunc // ends accepting; set when it is open
+}
+
+func (d *door) engines() []engine { return []engine{d.engine} }
+
+// doors are the listeners of a gateway. Those that were removed stay until their last connection has ended.
+type doors struct {
+	g *Gateway
+
+	change sync.Mutex // held while doors are made and changed, before mu
+
+	mu       sync.Mutex // guards what follows
+	all      map[string]*door
+	retiring map[*door]struct{}
+	opened   bool
+	stopped  bool
+	leaving  bool
+
+	serving sync.WaitGroup // loops that accept, and removals
+}
+
+// Bind takes the addresses of the listeners without taking connections. If it fails, nothing is bound.
+func (g *Gateway) Bind(ctx context.Context) error {
+	if g.adminListener != nil {
+		return nil
+	}
+	o := &g.opts
+	want := []Listener{{Name: "http", Address: o.HTTPAddr}}
+	if o.HTTPSAddr != "" {
+		want = append(want, Listener{Name: "https", Address: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile})
+	}
+	err := g.SetListeners(ctx, append(want, o.Listeners...))
+	if err == nil {
+		if g.adminListener = g.inherited(adminName, o.AdminAddr); g.adminListener == nil {
+			g.adminListener, err = new(net.ListenConfig).Listen(ctx, "tcp", o.AdminAddr)
+		}
+	}
+	for _, s := range o.Inherited { // nobody wanted them
+		err = errors.Join(err, s.Listener.Close())
+	}
+	o.Inherited = nil
+	if err != nil {
+		return fmt.Errorf("start gateway: %w", errors.Join(err, g.doors.close()))
+	}
+	return nil
+}
+
+// inherited takes a socket from those that were inherited; nil if there is none for that address.
+func (g *Gateway) inherited(name, address string) net.Listener {
+	at := slices.IndexFunc(g.opts.Inherited, func(s Socket) bool { return s.Name == name && s.Address == address })
+	if at < 0 {
+		return nil
+	}
+	s := g.opts.Inherited[at]
+	g.opts.Inherited = slices.Delete(slices.Clone(g.opts.Inherited), at, at+1)
+	return s.Listener
+}
+
+// SetListeners makes the listeners those that are given. What stays the same is left alone; what is changed or gone takes
+// no more connections, and those that it has may finish within RetireLimit. A listener that stays at its address never
+// stops listening. After an error everything is as before.
+func (g *Gateway) SetListeners(ctx context.Context, want []Listener) error {
+	return g.editListeners(ctx, func([]Listener) ([]Listener, error) { return want, nil })
+}
+
+// editListeners makes the listeners what edit makes of them.
+func (g *Gateway) editListeners(ctx context.Context, edit func([]Listener) ([]Listener, error)) error {
+	g.doors.change.Lock()
+	defer g.doors.change.Unlock()
+	want, err := edit(g.Listeners())
+	if err != nil {
+		return err
+	}
+	next := make(map[string]*door)
+	var made []*door
+	var faults []error
+	now := g.doors.current()
+	for _, l := range want {
+		d := now[l.Name]
+		err := l.Validate()
+		switch {
+		case err != nil:
+		case next[l.Name] != nil:
+			err = fmt.Errorf("listener %q: %w", l.Name, ErrListenerExists)
+		case d == nil || !reflect.DeepEqual(d.spec, l):
+			if d, err = g.newDoor(ctx, l, d); err == nil {
+				made = append(made, d)
+			}
+		}
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		next[l.Name] = d
+	}
+	if len(faults) == 0 && !g.doors.swap(next) {
+		faults = append(faults, ErrStopping)
+	}
+	if len(faults) > 0 {
+		for _, d := range made {
+			faults = append(faults, d.listener.Close())
+		}
+		return errors.Join(faults...)
+	}
+	return nil
+}
+
+// AddListener opens one more listener. The error is ErrListenerExists if there is one of that name.
+func (g *Gateway) AddListener(ctx context.Context, l Listener) error {
+	return g.editListeners(ctx, func(all []Listener) ([]Listener, error) { return append(all, l), nil })
+}
+
+// RemoveListener closes a listener. Its connections may finish; those of others are not concerned. The error is
+// ErrNoListener if there is none of that name.
+func (g *Gateway) RemoveListener(ctx context.Context, name string) error {
+	return g.editListeners(ctx, func(all []Listener) ([]Listener, error) {
+		n := len(all)
+		if all = slices.DeleteFunc(all, func(l Listener) bool { return l.Name == name }); len(all) == n {
+			return nil, fmt.Errorf("listener %q: %w", name, ErrNoListener)
+		}
+		return all, nil
+	})
+}
+
+// Listeners returns the listeners as they were asked for, by name.
+func (g *Gateway) Listeners() []Listener {
+	var all []Listener
+	for _, d := range g.doors.current() {
+		all = append(all, d.spec)
+	}
+	slices.SortFunc(all, func(a, b Listener) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Addresses returns what the gateway listens on, by name: those of the listeners, and admin.
+func (g *Gateway) Addresses() map[string]string {
+	all := map[string]string{adminName: g.adminListener.Addr().String()}
+	for name, d := range g.doors.current() {
+		all[name] = d.listener.Addr().String()
+	}
+	return all
+}
+
+// Sockets returns the sockets of all listeners once more, for another process to listen on. The caller closes them.
+func (g *Gateway) Sockets() (names, addresses []string, files []*os.File, err error) {
+	add := func(name, address string, file func() (*os.File, error)) {
+		f, fileErr := file()
+		if fileErr != nil {
+			err = errors.Join(err, fmt.Errorf("share the socket of listener %q: %w", name, fileErr))
+			return
+		}
+		names, addresses, files = append(names, name), append(addresses, address), append(files, f)
+	}
+	for name, d := range g.doors.current() {
+		add(name, d.spec.Address, d.listener.File)
+	}
+	if l, ok := g.adminListener.(*net.TCPListener); ok {
+		add(adminName, g.opts.AdminAddr, l.File)
+	}
+	if err != nil {
+		for _, f := range files {
+			_ = f.Close()
+		}
+		return nil, nil, nil, err
+	}
+	return names, addresses, files, nil
+}
+
+// newDoor binds a listener. If was has the same address, its socket is used.
+func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door, error) {
+	o := &g.opts
+	how := http1.Conn{Scheme: "http"}
+	if spec.CertFile != "" {
+		cert, err := listen.LoadCertificate(spec.CertFile, spec.KeyFile, o.Log)
+		if err != nil {
+			return nil, err
+		}
+		const handshake = 10 * time.Second
+		how = http1.Conn{Scheme: "https", Upgrade: listen.Handshake(cert.Config(), handshake)}
+	}
+	trusted := spec.Trusted
+	if len(trusted) == 0 {
+		trusted = o.Trusted
+	}
+	d := &door{spec: spec}
+	var err error
+	d.engine, err = http1.New(http1.Options{
+		Handler: g.core, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
+		Timeouts: o.Timeouts, Rules: ingress.Rules{Trusted: trusted},
+	})
+	if err != nil {
+		return nil, err
+	}
+	lo := listen.Options{
+		Name: spec.Name, Address: spec.Address, MaxConns: cmp.Or(spec.MaxConns, o.MaxConns),
+		Serve: func(c net.Conn) {
+			how := how
+			how.Net = c
+			d.engine.Serve(how)
+		},
+		Refuse: func(c net.Conn) {
+			how := how
+			how.Net = c
+			d.engine.Refuse(how)
+		},
+		Log: o.Log.With("component", "gateway.listen"), Registerer: o.Metrics,
+		Inherited: g.inherited(spec.Name, spec.Address),
+	}
+	if was != nil && was.spec.Address == spec.Address {
+		if lo.Inherited, err = was.dup(); err != nil {
+			return nil, err
+		}
+	}
+	d.listener, err = listen.New(ctx, lo)
+	return d, err
+}
+
+// dup returns the socket of d once more.
+func (d *door) dup() (net.Listener, error) {
+	f, err := d.listener.File()
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.FileListener(f)
+	return l, errors.Join(err, f.Close())
+}
+
+// current returns the doors by name.
+func (ds *doors) current() map[string]*door {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	return ds.all
+}
+
+// engines returns those of all doors, of those that were removed too.
+func (ds *doors) engines() (all []engine) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for _, d := range ds.all {
+		all = append(all, d.engines()...)
+	}
+	for d := range ds.retiring {
+		all = append(all, d.engines()...)
+	}
+	return all
+}
+
+// leave tells all engines, and those to come, whether responses end their connections. Those of doors that were removed
+// know already.
+func (ds *doors) leave(on bool) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.leaving = on
+	for _, d := range ds.all {
+		for _, e := range d.engines() {
+			e.Leave(on)
+		}
+	}
+}
+
+// swap brings doors into force, opens those that are new and retires those that are gone. It tells whether that could be.
+func (ds *doors) swap(next map[string]*door) bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.stopped {
+		return false
+	}
+	was := ds.all
+	ds.all = next
+	for name, d := range next {
+		if was[name] == d {
+			continue
+		}
+		for _, e := range d.engines() {
+			e.Leave(ds.leaving)
+		}
+		if ds.opened {
+			ds.openLocked(d)
+		}
+	}
+	for name, d := range was {
+		if next[name] != d {
+			ds.retireLocked(d)
+		}
+	}
+	return true
+}
+
+// open begins to take connections.
+func (ds *doors) open() {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.opened = true
+	for _, d := range ds.all {
+		ds.openLocked(d)
+	}
+}
+
+func (ds *doors) openLocked(d *door) {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.stop = cancel
+	ds.serving.Go(func() { ds.g.run(ctx, d.spec.Name, d.listener.Run) })
+	ds.g.opts.Log.Info("listening", slog.String("listener", d.spec.Name), slog.String("address", d.listener.Addr().String()))
+}
+
+// retireLocked closes a door and lets its connections finish.
+func (ds *doors) retireLocked(d *door) {
+	if d.stop == nil {
+		_ = d.listener.Close()
+		return
+	}
+	d.stop()
+	if ds.retiring == nil {
+		ds.retiring = make(map[*door]struct{})
+	}
+	ds.retiring[d] = struct{}{}
+	ds.serving.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), ds.g.opts.RetireLimit)
+		defer cancel()
+		err := d.leave(ctx)
+		ds.mu.Lock()
+		delete(ds.retiring, d)
+		ds.mu.Unlock()
+		ds.g.opts.Log.Info("listener removed", slog.String("listener", d.spec.Name), slog.Any("err", err))
+	})
+}
+
+// leaveGrace is how long active clients have to leave with a response before idle connections are closed. A client that
+// waits longer between two requests must cope with a connection that is closed while it is idle; all of them can.
+const leaveGrace = 5 * time.Second
+
+// leave lets the connections of a door that was stopped finish: with their next response, and if they are idle after a
+// while.
+func (d *door) leave(ctx context.Context) error {
+	for _, e := range d.engines() {
+		e.Leave(true)
+	}
+	<-d.listener.Stopped()
+	until := time.Now().Add(leaveGrace)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for d.listener.Connections() > 0 && ctx.Err() == nil && time.Now().Before(until) {
+		<-tick.C
+	}
+	return drainEngines(ctx, d.engines())
+}
+
+// stop ends accepting for good.
+func (ds *doors) stop() {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.stopped = true
+	for _, d := range ds.all {
+		if d.stop != nil {
+			d.stop()
+		}
+	}
+}
+
+// wait returns when the last connection of a stopped gateway has ended.
+func (ds *doors) wait() { ds.serving.Wait() }
+
+// close gives back the addresses of a gateway that was bound and not started. It may be called again.
+func (ds *doors) close() error {
+	ds.stop()
+	ds.mu.Lock()
+	all := ds.all
+	ds.all = nil
+	ds.mu.Unlock()
+	var faults []error
+	for _, d := range all {
+		faults = append(faults, d.listener.Close())
+	}
+	if l := ds.g.adminListener; l != nil {
+		ds.g.adminListener = nil
+		faults = append(faults, l.Close())
+	}
+	return errors.Join(faults...)
+}
