@@ -93,6 +93,24 @@ func (c *Client) RevokeGateway(ctx context.Context, organization, name string) (
 	return out, err
 }
 
+// GroupKeys returns the keys of a gateway group, sealed to an X25519 public key (both in base64), for a bundle.
+func (c *Client) GroupKeys(ctx context.Context, organization, group, recipient string) (v1.GroupKeysAnswer, error) {
+	var out v1.GroupKeysAnswer
+	body, err := jsonBody(v1.GroupKeysRequest{Recipient: recipient})
+	if err != nil {
+		return out, err
+	}
+	err = c.into(ctx, call{method: http.MethodPost, path: []string{"api", "v1", "organizations", organization, "gatewaygroups", group, "keys"}, body: body, ctype: "application/json"}, &out)
+	return out, err
+}
+
+// RotateGroupKey makes a new key for a gateway group and seals the secrets of the group to it.
+func (c *Client) RotateGroupKey(ctx context.Context, organization, group string) (v1.ApplyResult, error) {
+	var out v1.ApplyResult
+	err := c.into(ctx, call{method: http.MethodPost, path: []string{"api", "v1", "organizations", organization, "gatewaygroups", group, "rotate"}}, &out)
+	return out, err
+}
+
 // CreateJoinToken makes a token that one gateway can enrol with.
 func (c *Client) CreateJoinToken(ctx context.Context, organization string, r v1.JoinTokenRequest) (v1.JoinToken, error) {
 	var out v1.JoinToken

@@ -17,6 +17,7 @@ const (
 	KindPrincipal        Kind = "Principal"
 	KindJoinToken        Kind = "JoinToken"
 	KindGateway          Kind = "Gateway"
+	KindGroupKey         Kind = "GroupKey"
 )
 
 // KindInfo is one row of the table of kinds.
@@ -49,6 +50,7 @@ func Kinds() []KindInfo {
 		{Kind: KindSubscription, Plural: "subscriptions", NewSpec: func() Spec { return new(SubscriptionSpec) }},
 		{Kind: KindJoinToken, Plural: "jointokens", System: true, NewSpec: func() Spec { return new(JoinTokenSpec) }},
 		{Kind: KindGateway, Plural: "gateways", System: true, NewSpec: func() Spec { return new(GatewaySpec) }},
+		{Kind: KindGroupKey, Plural: "groupkeys", System: true, NewSpec: func() Spec { return new(GroupKeySpec) }},
 	}
 }
 
@@ -78,3 +80,4 @@ func (*SubscriptionSpec) Kind() Kind     { return KindSubscription }     // Kind
 func (*PrincipalSpec) Kind() Kind        { return KindPrincipal }        // Kind implements Spec.
 func (*JoinTokenSpec) Kind() Kind        { return KindJoinToken }        // Kind implements Spec.
 func (*GatewaySpec) Kind() Kind          { return KindGateway }          // Kind implements Spec.
+func (*GroupKeySpec) Kind() Kind         { return KindGroupKey }         // Kind implements Spec.

@@ -196,6 +196,18 @@ type ImportResult struct {
 	DryRun     bool `json:"dryRun,omitempty"`
 }
 
+// GroupKeysRequest asks for the keys of a gateway group, for a bundle.
+type GroupKeysRequest struct {
+	// Recipient is an X25519 public key in base64, made for this call: the answer is sealed to it.
+	Recipient string `json:"recipient"`
+}
+
+// GroupKeysAnswer holds the keys of a gateway group.
+type GroupKeysAnswer struct {
+	// Sealed is what only the holder of the recipient's private key can open, in base64.
+	Sealed string `json:"sealed"`
+}
+
 // JoinTokenRequest asks for a token that one gateway can enrol with.
 type JoinTokenRequest struct {
 	// GatewayGroup is the group that the gateway will belong to.

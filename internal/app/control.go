@@ -28,6 +28,7 @@ import (
 	"hansa.dev/hansa/internal/store"
 	"hansa.dev/hansa/internal/store/etcd"
 	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/vault"
 	"hansa.dev/hansa/internal/x/durable"
 	"hansa.dev/hansa/internal/x/secret"
 )
@@ -44,6 +45,9 @@ type ControlOptions struct {
 	Hosts []string
 	// RootFile is the root key. Default: root.key among the keys in the data folder.
 	RootFile string
+	// Keys gives the key that seals the private keys of the node and the secrets in the record. Default: the file
+	// <Data>.key, made at the first start.
+	Keys keys.Provider
 	// APIAddr and LinkAddr are the listeners. Defaults: ":8090" and ":8091".
 	APIAddr, LinkAddr string
 	// Advertise are the link addresses (host:port) that join tokens carry. Default: none; the gateway is told its own.
@@ -66,6 +70,7 @@ type Control struct {
 	registry  *prometheus.Registry
 	folder    *identity.Folder
 	record    *etcd.Store
+	sealer    *keys.Sealer
 	ids       *identity.Control
 	feed      *serve.Server
 	publisher *publish.Publisher
@@ -85,6 +90,9 @@ func StartControl(ctx context.Context, opts ControlOptions) (*Control, error) {
 	}
 	opts.APIAddr, opts.LinkAddr = orDefault(opts.APIAddr, ":8090"), orDefault(opts.LinkAddr, ":8091")
 	opts.Name = orDefault(opts.Name, "control")
+	if opts.Keys == nil {
+		opts.Keys = keys.FileProvider{Path: absolute(opts.Data) + ".key", Outside: opts.Data, Generate: true}
+	}
 	c := &Control{opts: opts, process: newProcess(opts.Log)}
 	if err := c.start(ctx); err != nil {
 		return nil, errors.Join(err, c.stop(context.WithoutCancel(ctx)))
@@ -138,9 +146,12 @@ func (c *Control) openRecord(ctx context.Context) (err error) {
 	return nil
 }
 
-func (c *Control) openKeys(context.Context) (err error) {
+func (c *Control) openKeys(ctx context.Context) (err error) {
+	if c.sealer, err = keys.OpenSealer(ctx, c.opts.Keys); err != nil {
+		return err
+	}
 	c.ids, err = identity.OpenControl(identity.ControlOptions{
-		Dir: c.folder.Path("keys"), RootFile: c.opts.RootFile, Cluster: c.record.Cluster(), Name: c.opts.Name,
+		Dir: c.folder.Path("keys"), RootFile: c.opts.RootFile, Sealer: c.sealer, Cluster: c.record.Cluster(), Name: c.opts.Name,
 		Hosts: c.opts.Hosts, Now: c.opts.Now, Logger: c.log,
 	})
 	if err != nil {
@@ -190,13 +201,16 @@ func (c *Control) startFeed(ctx context.Context) (err error) {
 func (c *Control) startAPI(ctx context.Context) (err error) {
 	c.api, err = control.New(control.Options{
 		Store: c.record, Gateways: c.feed, Join: &control.Join{Root: c.ids.Root(), Addresses: c.opts.Advertise},
-		Bundles: c, Log: c.log, Registerer: c.registry, Gatherer: c.registry, Version: c.opts.Version, Now: c.opts.Now,
+		Vault: vault.New(c.sealer), Bundles: c, Log: c.log, Registerer: c.registry, Gatherer: c.registry, Version: c.opts.Version, Now: c.opts.Now,
 		Checks: []control.Check{{Name: "publishing", Run: func(context.Context) error { return c.publisher.Err() }}},
 	})
 	if err != nil {
 		return err
 	}
 	if err := c.api.Bootstrap(ctx, c.tokenFile()); err != nil {
+		return err
+	}
+	if err := c.api.EnsureGroupKeys(ctx); err != nil {
 		return err
 	}
 	l, err := listen(ctx, c.opts.APIAddr)
@@ -215,7 +229,7 @@ func (c *Control) startLink(ctx context.Context) (err error) {
 		Identity:    c.ids,
 		Permissions: serve.Permissions(),
 		Revoked:     c.api.Enrolment().Revoked,
-		Enrolment:   &link.Enrolment{Authority: c.ids, Store: c.api.Enrolment()},
+		Enrolment:   &link.Enrolment{Authority: c.ids, Store: c.api.Enrolment(), Keys: c.api.Enrolment()},
 		Logger:      c.log, Registerer: c.registry, Now: c.opts.Now,
 	})
 	if err != nil {

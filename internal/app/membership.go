@@ -139,6 +139,11 @@ func (m *membership) readBundle() error {
 	if err := m.member.SetTrust(from.Root, b.Trust.Encoded()); err != nil && !errors.Is(err, keys.ErrStale) {
 		return fmt.Errorf("bundle %s: %w", m.opts.Bundle, err)
 	}
+	if b.GroupKeys.Len() > 0 {
+		if err := m.member.SetGroupKeys(b.GroupKeys); err != nil {
+			return fmt.Errorf("bundle %s: %w", m.opts.Bundle, err)
+		}
+	}
 	m.offered = b
 	return nil
 }

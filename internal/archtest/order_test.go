@@ -34,6 +34,9 @@ const importOrderText = `
 	resource
 	< importer/openapi;
 
+	api/v1, keys
+	< vault;
+
 	resource, keys, snapshot
 	< store;
 
@@ -88,7 +91,7 @@ const importOrderText = `
 	api/v1
 	< control/problem;
 
-	store, compile, publish, importer/openapi, control/problem, quota/broker, revocation/sync, health/spread
+	store, compile, publish, vault, importer/openapi, control/problem, quota/broker, revocation/sync, health/spread
 	< control;
 
 	compile, keys, identity, localstore, credential

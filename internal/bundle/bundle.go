@@ -24,6 +24,8 @@ type Bundle struct {
 	Credentials      *snapshot.Credentials
 	// JoinTokens are for enrolment; a bundle that has any must be sealed with a passphrase.
 	JoinTokens []string
+	// GroupKeys open the secrets in Set; a bundle that has any must be sealed with a passphrase.
+	GroupKeys keys.GroupKeys
 	// Control are the link addresses (host:port) of control nodes.
 	Control   []string
 	CreatedAt time.Time
@@ -35,7 +37,7 @@ type Bundle struct {
 var (
 	ErrNotBundle       = errors.New("not a bundle")
 	ErrNeedsPassphrase = errors.New("the bundle is sealed: give the passphrase file that it was made with")
-	ErrUnsealedTokens  = errors.New("a bundle with join tokens must be sealed with a passphrase")
+	ErrUnsealedSecrets = errors.New("a bundle with join tokens or group keys must be sealed with a passphrase")
 	ErrUnsigned        = errors.New("the bundle is not signed")
 )
 
@@ -73,11 +75,12 @@ type signedManifest struct {
 	Signature []byte `json:"signature"`
 }
 
-// header comes first. What is not signed in it needs no signature: a join token names the root that it trusts, and at
-// an address nobody is believed who is not of that root.
+// header comes first. What is not signed in it needs no signature: a join token names the root that it trusts, at an
+// address nobody is believed who is not of that root, and a wrong group key opens nothing.
 type header struct {
 	signedManifest
 	JoinTokens []string `json:"joinTokens,omitempty"`
+	GroupKeys  []byte   `json:"groupKeys,omitempty"`
 	Control    []string `json:"control,omitempty"`
 }
 
@@ -104,8 +107,8 @@ func Write(w io.Writer, b *Bundle, passphrase secret.Bytes) error {
 	if b.signed.Manifest == nil {
 		return ErrUnsigned
 	}
-	if len(b.JoinTokens) > 0 && passphrase.Len() == 0 {
-		return ErrUnsealedTokens
+	if (len(b.JoinTokens) > 0 || b.GroupKeys.Len() > 0) && passphrase.Len() == 0 {
+		return ErrUnsealedSecrets
 	}
 	mode := byte(modePlain)
 	if passphrase.Len() > 0 {
@@ -132,7 +135,11 @@ func Write(w io.Writer, b *Bundle, passphrase secret.Bytes) error {
 }
 
 func writeBody(w io.Writer, b *Bundle) error {
-	head, err := json.Marshal(header{signedManifest: b.signed, JoinTokens: b.JoinTokens, Control: b.Control})
+	h := header{signedManifest: b.signed, JoinTokens: b.JoinTokens, Control: b.Control}
+	if b.GroupKeys.Len() > 0 {
+		h.GroupKeys = b.GroupKeys.Marshal()
+	}
+	head, err := json.Marshal(h)
 	if err != nil {
 		return fmt.Errorf("encode header: %w", err)
 	}
@@ -229,6 +236,11 @@ func readManifest(r io.Reader, pinned *keys.Fingerprint) (*Bundle, error) {
 		return nil, fmt.Errorf("signature of the manifest: %w", err)
 	}
 	b := &Bundle{Trust: trust, JoinTokens: head.JoinTokens, Control: head.Control, CreatedAt: m.CreatedAt, signed: head.signedManifest}
+	if len(head.GroupKeys) > 0 {
+		if b.GroupKeys, err = keys.ParseGroupKeys(head.GroupKeys); err != nil {
+			return nil, fmt.Errorf("manifest: %w", err)
+		}
+	}
 	if b.Config, err = readCheckpoint(m.Config, trust); err != nil {
 		return nil, fmt.Errorf("checkpoint of the configuration: %w", err)
 	}

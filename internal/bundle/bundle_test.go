@@ -162,7 +162,7 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.JoinTokens = []string{"hj1_x"}
-	if err := bundle.Write(&bytes.Buffer{}, b, secret.Bytes{}); !errors.Is(err, bundle.ErrUnsealedTokens) {
+	if err := bundle.Write(&bytes.Buffer{}, b, secret.Bytes{}); !errors.Is(err, bundle.ErrUnsealedSecrets) {
 		t.Errorf("tokens without passphrase: %v", err)
 	}
 	if err := bundle.Write(&bytes.Buffer{}, b, secret.New([]byte("correct horse battery"))); err != nil {

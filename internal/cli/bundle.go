@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"hansa.dev/hansa/internal/bundle/build"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/resource"
+	"hansa.dev/hansa/internal/vault"
 	"hansa.dev/hansa/internal/x/durable"
 	"hansa.dev/hansa/internal/x/secret"
 )
@@ -113,14 +115,14 @@ func rootKey(file, out string, dryRun bool) (*keys.Root, error) {
 	if file == "" {
 		file = out + ".root"
 	}
-	root, err := keys.LoadRoot(file)
+	root, err := keys.LoadRoot(file, nil)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return root, err
 	}
 	if root, err = keys.GenerateRoot(); err != nil || dryRun {
 		return root, err
 	}
-	return root, root.Save(file)
+	return root, root.Save(file, nil)
 }
 
 // writeBundle writes a bundle to a file, in place of an older one, whole or not at all, or to standard output.
@@ -142,7 +144,9 @@ func (s *session) bundleExportCommand() *cobra.Command {
 		Use:   "export",
 		Short: "Write what a gateway group runs as a bundle",
 		Long: `Export gets what a gateway group runs from the control node. With --slots the bundle also holds join tokens: a gateway that
-started from it spends one as soon as it reaches the control plane. Such a bundle must be sealed with a passphrase.`,
+started from it spends one as soon as it reaches the control plane. Such a bundle must be sealed with a passphrase. A sealed
+bundle also holds the keys of the group, without which a gateway cannot open its secrets, such as the private keys of
+certificates.`,
 		Example: "  hansa bundle export --group eu -o eu.bundle\n  hansa bundle export --group eu --slots 3 --control control.example.com:8091 --passphrase-file pass.txt -o eu.bundle",
 		Args:    cobra.NoArgs,
 	}
@@ -186,6 +190,11 @@ started from it spends one as soon as it reaches the control plane. Such a bundl
 				}
 				b.JoinTokens = append(b.JoinTokens, token.Token)
 			}
+			if passphrase.Len() > 0 {
+				if b.GroupKeys, err = groupKeys(ctx, c, organization, groupName); err != nil {
+					return err
+				}
+			}
 			if err := s.writeBundle(out, b, passphrase); err != nil {
 				return err
 			}
@@ -193,6 +202,27 @@ started from it spends one as soon as it reaches the control plane. Such a bundl
 		})
 	})
 	return c
+}
+
+// groupKeys gets the keys of a gateway group, sealed on the way to a key of this call's.
+func groupKeys(ctx context.Context, c *client.Client, organization, group string) (keys.GroupKeys, error) {
+	recipient, err := keys.GenerateGroupKey()
+	if err != nil {
+		return keys.GroupKeys{}, err
+	}
+	answer, err := c.GroupKeys(ctx, organization, group, base64.StdEncoding.EncodeToString(recipient.Public()))
+	if err != nil {
+		return keys.GroupKeys{}, err
+	}
+	sealed, err := base64.StdEncoding.DecodeString(answer.Sealed)
+	if err != nil {
+		return keys.GroupKeys{}, fmt.Errorf("keys of gateway group %s: %w", group, err)
+	}
+	text, err := recipient.Open(vault.ExportContext(organization, group), sealed)
+	if err != nil {
+		return keys.GroupKeys{}, fmt.Errorf("keys of gateway group %s: %w", group, err)
+	}
+	return keys.ParseGroupKeys(text)
 }
 
 func (s *session) bundleInspectCommand() *cobra.Command {
@@ -250,6 +280,7 @@ type bundleSummary struct {
 	Credentials int       `json:"credentials"`
 	JoinTokens  int       `json:"joinTokens"`
 	Control     []string  `json:"control,omitempty"`
+	GroupKeys   int       `json:"groupKeys"`
 	CreatedAt   time.Time `json:"createdAt"`
 }
 
@@ -259,7 +290,7 @@ func (s *session) showBundle(file string, b *bundle.Bundle) error {
 	}
 	v := bundleSummary{
 		File: file, Cluster: b.Trust.Cluster, Root: b.Trust.Fingerprint().String(), View: b.Config.View, Epoch: b.Config.Epoch, Seq: b.Config.Seq,
-		Digest: b.Config.Root.String(), Entries: b.Set.Len(), Credentials: b.Credentials.Len(), JoinTokens: len(b.JoinTokens),
+		Digest: b.Config.Root.String(), Entries: b.Set.Len(), Credentials: b.Credentials.Len(), JoinTokens: len(b.JoinTokens), GroupKeys: b.GroupKeys.Len(),
 		Control: b.Control, CreatedAt: b.CreatedAt,
 	}
 	// The flag -o of the commands that write a bundle names the file.
@@ -275,6 +306,7 @@ func (s *session) showBundle(file string, b *bundle.Bundle) error {
 			{"entries", v.Entries},
 			{"credentials", v.Credentials},
 			{"join tokens", v.JoinTokens},
+			{"group keys", v.GroupKeys},
 			{"created", v.CreatedAt.Format(time.RFC3339)},
 		} {
 			fmt.Fprintf(t, "%v\t%v\n", row[0], row[1])

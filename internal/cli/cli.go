@@ -91,7 +91,7 @@ out, 10 differences found (diff and plan with --exit-code), 74 storage failed, 7
 	}
 	add(groupResources, s.applyCommand(), s.getCommand(), s.deleteCommand(), s.diffCommand(), s.planCommand(), s.exportCommand(), s.importCommand(),
 		s.watchCommand(), s.schemaCommand(), s.explainCommand())
-	add(groupAccess, s.keysCommand(), s.tokensCommand(), s.joinTokensCommand(), s.gatewaysCommand())
+	add(groupAccess, s.keysCommand(), s.tokensCommand(), s.joinTokensCommand(), s.groupKeysCommand(), s.gatewaysCommand())
 	add(groupCluster, s.devCommand(), s.controlCommand(), s.gatewayCommand(), s.statusCommand(), s.auditCommand(), s.backupCommand(), s.restoreCommand(), s.bundleCommand())
 	add(groupOther, s.versionCommand())
 	return root

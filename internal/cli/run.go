@@ -229,7 +229,7 @@ behind a small sample backend. What is changed stays in the data folder for the 
 }
 
 func (s *session) controlCommand() *cobra.Command {
-	n, o := new(node), app.ControlOptions{}
+	n, o, at := new(node), app.ControlOptions{}, atRest{}
 	c := &cobra.Command{
 		Use:     "control",
 		Short:   "Run a control node",
@@ -245,10 +245,11 @@ func (s *session) controlCommand() *cobra.Command {
 	f.StringSliceVar(&o.Hosts, "host", nil, "name or IP address for the certificate of the control API; may be repeated")
 	f.StringSliceVar(&o.Advertise, "advertise", nil, "link address (host:port) that join tokens carry; may be repeated")
 	f.StringVar(&o.RootFile, "root-file", "", "file of the root key (default: among the keys in the data folder)")
+	at.flags(c, "file with the key that seals private keys and the secrets of the record (default: <data>.key, made at the first start)")
 	f.BoolVar(&o.Adopt, "adopt-data", false, "accept a data folder that was copied or moved; the original must be gone for good")
 	c.RunE = s.run(func(ctx context.Context, c *cobra.Command, _ []string) error {
 		return s.serve(ctx, c, n, func(ctx context.Context, log *slog.Logger) (running, error) {
-			o.Data, o.ReadyFile, o.Version, o.Log = n.data, n.readyFile, version(), log
+			o.Data, o.ReadyFile, o.Version, o.Log, o.Keys = n.data, n.readyFile, version(), log, at.provider(s, n.data)
 			return started(app.StartControl(ctx, o))
 		})
 	})
@@ -257,7 +258,8 @@ func (s *session) controlCommand() *cobra.Command {
 
 func (s *session) gatewayCommand() *cobra.Command {
 	n, o := new(node), app.GatewayOptions{}
-	var keyFile, credential, joinTokenFile, passphraseFile string
+	var joinTokenFile, passphraseFile string
+	var at atRest
 	var trusted []string
 	c := &cobra.Command{
 		Use:   "gateway",
@@ -281,8 +283,7 @@ from what its data folder holds; it goes on serving when the control node is awa
 	f.StringVar(&joinTokenFile, "join-token-file", "", "file with the join token; needed only to join")
 	f.StringVar(&o.Bundle, "bundle", "", "bundle to start from")
 	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase of the bundle")
-	f.StringVar(&keyFile, "key-file", "", "file with the key that seals the data folder (default: <data>.key, made at the first start)")
-	f.StringVar(&credential, "key-credential", "", "name of the systemd credential with that key, instead of a file")
+	at.flags(c, "file with the key that seals the data folder (default: <data>.key, made at the first start)")
 	f.StringVar(&o.AccessLog, "access-log", "-", `file of the access log, "-" for standard output, "off" for none`)
 	f.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long the health checks say draining before connections are no longer taken")
 	f.BoolVar(&o.Adopt, "adopt-data", false, "accept a data folder that was copied or moved; the original must be gone for good")
@@ -298,16 +299,31 @@ from what its data folder holds; it goes on serving when the control node is awa
 			if o.Trusted, err = prefixes(trusted); err != nil {
 				return nil, withExit(ExitUsage, err)
 			}
-			switch {
-			case credential != "":
-				o.Keys = keys.CredentialProvider{Name: credential, Dir: s.getenv("CREDENTIALS_DIRECTORY")}
-			case keyFile != "":
-				o.Keys = keys.FileProvider{Path: filepath.Clean(keyFile), Outside: n.data, Generate: true}
-			}
+			o.Keys = at.provider(s, n.data)
 			return started(app.StartGateway(ctx, o))
 		})
 	})
 	return c
+}
+
+// atRest holds the flags that say where the at-rest key of a node is.
+type atRest struct{ file, credential string }
+
+func (a *atRest) flags(c *cobra.Command, what string) {
+	f := c.Flags()
+	f.StringVar(&a.file, "key-file", "", what)
+	f.StringVar(&a.credential, "key-credential", "", "name of the systemd credential with that key, instead of a file")
+}
+
+// provider returns what gives the key; nil for the default.
+func (a *atRest) provider(s *session, data string) keys.Provider {
+	switch {
+	case a.credential != "":
+		return keys.CredentialProvider{Name: a.credential, Dir: s.getenv("CREDENTIALS_DIRECTORY")}
+	case a.file != "":
+		return keys.FileProvider{Path: filepath.Clean(a.file), Outside: data, Generate: true}
+	}
+	return nil
 }
 
 // prefixes reads addresses and ranges of addresses.

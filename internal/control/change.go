@@ -115,6 +115,11 @@ func (s *Server) attempt(ctx context.Context, c change) (outcome, error) {
 	if len(out.changes) == 0 && len(e.credentials) == 0 {
 		return out, nil
 	}
+	if s.opts.Vault != nil {
+		if err := s.completeGroups(state, &e); err != nil {
+			return outcome{}, err
+		}
+	}
 	for _, ch := range out.changes {
 		if err := c.who.requireWrite(v1.Key{Organization: ch.Organization, Kind: ch.Kind, Name: ch.Name}); err != nil {
 			return outcome{}, err
@@ -245,6 +250,9 @@ func owned(state store.State, k v1.Key) []v1.Key {
 			}
 		}
 	case v1.KindGatewayGroup:
+		if key := groupKeyOf(k.Organization, k.Name); has(state, key) {
+			out = append(out, key)
+		}
 		for o := range state.List(v1.KindJoinToken, k.Organization, "") {
 			if o.Spec.(*v1.JoinTokenSpec).GatewayGroup == k.Name {
 				out = append(out, o.Key())
@@ -257,6 +265,11 @@ func owned(state store.State, k v1.Key) []v1.Key {
 		}
 	}
 	return out
+}
+
+func has(state store.State, k v1.Key) bool {
+	_, ok := state.Get(k)
+	return ok
 }
 
 // check refuses what cannot be: a cluster that nobody can administer, broken references, what cannot be compiled. It

@@ -15,6 +15,7 @@ import (
 	"hansa.dev/hansa/internal/feed/serve"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/store"
+	"hansa.dev/hansa/internal/vault"
 )
 
 // The defaults of Options.
@@ -35,6 +36,8 @@ type Options struct {
 	Gateways Gateways
 	// Join is what join tokens tell a gateway. Nil: none can be made.
 	Join *Join
+	// Vault seals what the record keeps secret. Nil: gateway groups have no keys.
+	Vault *vault.Vault
 	// Bundles writes bundles. Nil: there are none.
 	Bundles Bundles
 	// Log gets life events and the causes of refusals. Required.

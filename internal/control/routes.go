@@ -187,6 +187,14 @@ func gatewayRoutes() []route {
 			method: get, path: pathOrganization + "/gatewaygroups/{name}/bundle", access: inPath(Admin), stream: true, handle: (*Server).exportBundle,
 			what: "what the gateways of a group run, as a bundle",
 		},
+		{
+			method: post, path: pathOrganization + "/gatewaygroups/{name}/keys", access: inPath(Admin), body: hasBody, handle: (*Server).exportGroupKeys,
+			what: "the keys of a gateway group for a bundle, sealed to the public key of the caller",
+		},
+		{
+			method: post, path: pathOrganization + "/gatewaygroups/{name}/rotate", access: inPath(Admin), handle: (*Server).rotateGroupKey,
+			what: "make a new key for a gateway group and seal its secrets to it",
+		},
 	}
 }
 
@@ -230,7 +238,7 @@ func kindRoutes(info v1.KindInfo) []route {
 				what: "forget a revoked gateway",
 			},
 		}
-	case v1.KindJoinToken:
+	case v1.KindJoinToken, v1.KindGroupKey:
 		return nil
 	}
 	of := func(h func(*Server, *request, v1.KindInfo) error) func(*Server, *request) error {

@@ -31,6 +31,8 @@ import (
 //	signing-<id>.key   signing keys
 //	ca-<id>.key, .crt  authorities
 //
+// Private keys are sealed with the at-rest key of the node, which lies elsewhere.
+//
 // The keys for the node's own TLS connections are made at every start.
 type Control struct {
 	o    ControlOptions
@@ -50,8 +52,11 @@ type Control struct {
 type ControlOptions struct {
 	// Dir is the folder for keys.
 	Dir string
-	// RootFile is the root key. "": root.key in Dir. It is made if neither it nor a trust document exists.
+	// RootFile is the root key. "": root.key in Dir. It is made if neither it nor a trust document exists. In Dir it is
+	// sealed; elsewhere, where the operator keeps it, it is made as PEM, and read in either form.
 	RootFile string
+	// Sealer seals the private keys in Dir. Required. Files that an earlier version left unsealed are sealed at the start.
+	Sealer *keys.Sealer
 	// Cluster and Name name the control node.
 	Cluster, Name string
 	// Hosts are the names and IP addresses for the certificate of the control API, besides localhost, the loopback
@@ -93,8 +98,11 @@ func OpenControl(o ControlOptions) (*Control, error) {
 	if err := durable.RemoveTemp(o.Dir); err != nil {
 		return nil, fmt.Errorf("open control keys: %w", err)
 	}
-	ring, err := keys.OpenRing(o.Dir)
+	ring, err := keys.OpenRing(o.Dir, o.Sealer)
 	if err != nil {
+		return nil, fmt.Errorf("open control keys: %w", err)
+	}
+	if err := sealFiles(o); err != nil {
 		return nil, fmt.Errorf("open control keys: %w", err)
 	}
 	c := &Control{o: o, ring: ring}
@@ -120,8 +128,8 @@ func (o *ControlOptions) complete() error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Logger == nil {
-		return errors.New("no logger")
+	if o.Logger == nil || o.Sealer == nil {
+		return errors.New("the options Logger and Sealer are required")
 	}
 	o.Logger = o.Logger.With("component", "identity")
 	if o.NodeLife < time.Minute || o.NodeLife > authorityLife/4 {
@@ -131,6 +139,28 @@ func (o *ControlOptions) complete() error {
 		return fmt.Errorf("life of signing keys %s: want a minute to %s", o.SigningLife, keys.MaxSigningLife)
 	}
 	return ControlNode(o.Cluster, o.Name).Validate()
+}
+
+// rootSealer seals the root key if it lies among the node's keys.
+func (o *ControlOptions) rootSealer() *keys.Sealer {
+	if o.RootFile == filepath.Join(o.Dir, rootFile) {
+		return o.Sealer
+	}
+	return nil
+}
+
+// sealFiles seals the keys that an earlier version kept as they are.
+func sealFiles(o ControlOptions) error {
+	paths, err := filepath.Glob(filepath.Join(o.Dir, authorityPrefix+"*.key"))
+	if err != nil {
+		return fmt.Errorf("list authorities: %w", err)
+	}
+	for _, path := range append(paths, filepath.Join(o.Dir, rootFile)) {
+		if err := keys.SealPrivateKey(path, o.Sealer); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // load reads the fingerprint and the trust document. A first start makes the root key.
@@ -163,10 +193,10 @@ func (c *Control) load() error {
 }
 
 func (c *Control) firstStart() error {
-	root, err := keys.LoadRoot(c.o.RootFile)
+	root, err := keys.LoadRoot(c.o.RootFile, c.o.Sealer)
 	if errors.Is(err, fs.ErrNotExist) {
 		if root, err = keys.GenerateRoot(); err == nil {
-			err = root.Save(c.o.RootFile)
+			err = root.Save(c.o.RootFile, c.o.rootSealer())
 		}
 	}
 	if err != nil {
@@ -289,7 +319,7 @@ func (c *Control) publish(draft keys.Trust, why []string) error {
 }
 
 func (c *Control) loadRoot() (*keys.Root, error) {
-	root, err := keys.LoadRoot(c.o.RootFile)
+	root, err := keys.LoadRoot(c.o.RootFile, c.o.Sealer)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%q: %w", c.o.RootFile, ErrNoRoot)
 	}

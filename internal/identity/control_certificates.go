@@ -133,7 +133,7 @@ func (c *Control) makeAuthority() (*authority, error) {
 		return nil, err
 	}
 	name := c.path(authorityPrefix + authorityID(a.cert))
-	if err := keys.SavePrivateKey(name+".key", a.key); err != nil {
+	if err := keys.SavePrivateKey(name+".key", c.o.Sealer, a.key); err != nil {
 		return nil, fmt.Errorf("save authority: %w", err)
 	}
 	if err := durable.CreateFile(name+".crt", 0o644, durable.Bytes(encodeChain([][]byte{a.cert.Raw}))); err != nil {
@@ -200,7 +200,7 @@ func (c *Control) authorities() ([]*authority, error) {
 		if err != nil {
 			return nil, fmt.Errorf("load authority %q: %w", name, err)
 		}
-		private, err := keys.LoadPrivateKey(strings.TrimSuffix(name, ".crt") + ".key")
+		private, err := keys.LoadPrivateKey(strings.TrimSuffix(name, ".crt")+".key", c.o.Sealer)
 		if err != nil {
 			return nil, fmt.Errorf("load authority %q: %w", name, err)
 		}

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
+	"hansa.dev/hansa/internal/x/secret"
 )
 
 const day = 24 * time.Hour
@@ -44,12 +46,22 @@ func openControl(t testing.TB, dir string, clk *clock) *identity.Control {
 	t.Helper()
 	c, err := identity.OpenControl(identity.ControlOptions{
 		Dir: dir, Cluster: "c1", Name: "ctl", Hosts: []string{"api.example.com", "10.1.2.3"},
-		Now: clk.Now, Logger: slog.New(slog.DiscardHandler),
+		Sealer: controlSealer(t), Now: clk.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// controlSealer is the same for every control node of the tests.
+func controlSealer(t testing.TB) *keys.Sealer {
+	t.Helper()
+	s, err := keys.NewSealer(secret.New(bytes.Repeat([]byte{7}, keys.SealKeySize)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func sealer(t testing.TB) *keys.Sealer {
@@ -237,7 +249,7 @@ func TestControlFirstStartAndRestart(t *testing.T) {
 			t.Errorf("%s: mode %v, %v, want 0600", name, info.Mode(), err)
 		}
 	}
-	if _, err := identity.OpenControl(identity.ControlOptions{Dir: dir, Cluster: "c2", Name: "ctl", Logger: slog.New(slog.DiscardHandler)}); !errors.Is(err, keys.ErrForeignRoot) {
+	if _, err := identity.OpenControl(identity.ControlOptions{Dir: dir, Cluster: "c2", Name: "ctl", Sealer: controlSealer(t), Logger: slog.New(slog.DiscardHandler)}); !errors.Is(err, keys.ErrForeignRoot) {
 		t.Errorf("opened for another cluster: %v, want ErrForeignRoot", err)
 	}
 }
@@ -337,7 +349,7 @@ func TestOfflineRoot(t *testing.T) {
 	if got, err := c.Signer(keys.PurposeCheckpoint); err != nil || got.KeyID() != first.KeyID() {
 		t.Errorf("signer while waiting = %v, %v, want the first key", got, err)
 	}
-	root, err := keys.LoadRoot(vault)
+	root, err := keys.LoadRoot(vault, controlSealer(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +452,7 @@ func TestControlRefusesForeignRootFile(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "root.key")); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Save(filepath.Join(dir, "root.key")); err != nil {
+	if err := other.Save(filepath.Join(dir, "root.key"), nil); err != nil {
 		t.Fatal(err)
 	}
 	c := openControl(t, dir, clk)
@@ -481,4 +493,48 @@ func TestReplaceAuthority(t *testing.T) {
 		t.Errorf("Node = %v, want ErrNotEnrolled", err)
 	}
 	join(t, c, m, gw)
+}
+
+// A control node of an earlier version kept its keys as PEM. Its keys are sealed at the first start, and stay the same.
+func TestControlSealsKeysOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	dir, clk := t.TempDir(), newClock()
+	first := openControl(t, dir, clk)
+	before, err := first.Signer(keys.PurposeCheckpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.key"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("key files: %q, %v; want root, signing key and authority", files, err)
+	}
+	for _, file := range files {
+		key, err := keys.LoadPrivateKey(file, controlSealer(t))
+		if err != nil {
+			t.Fatalf("a key is not sealed with the node's key: %v", err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := keys.SavePrivateKey(file, nil, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := openControl(t, dir, clk)
+	if after, err := again.Signer(keys.PurposeCheckpoint); err != nil || after.KeyID() != before.KeyID() {
+		t.Errorf("signer = %v, %v, want the one from before", after, err)
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err != nil || bytes.Contains(text, []byte("PRIVATE KEY")) {
+			t.Errorf("%s is still not sealed: %v", filepath.Base(file), err)
+		}
+	}
+	other, err := keys.NewSealer(keys.GenerateSealingKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = identity.OpenControl(identity.ControlOptions{Dir: dir, Cluster: "c1", Name: "ctl", Sealer: other, Now: clk.Now, Logger: slog.New(slog.DiscardHandler)})
+	if !errors.Is(err, keys.ErrUnseal) {
+		t.Errorf("opened with another at-rest key: %v, want ErrUnseal", err)
+	}
 }

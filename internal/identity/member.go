@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -17,8 +18,8 @@ import (
 	"hansa.dev/hansa/internal/x/durable"
 )
 
-// Member is what a gateway keeps of its membership: its private key, its certificate and the trust document in force.
-// All three are sealed at rest.
+// Member is what a gateway keeps of its membership: its private key, its certificate, the trust document in force and the
+// keys of its group. All of it is sealed at rest.
 type Member struct {
 	keyPath, statePath string
 	sealer             *keys.Sealer
@@ -29,6 +30,7 @@ type Member struct {
 	cert     *tls.Certificate // nil: not enrolled
 	trust    *keys.Trust      // nil: none yet
 	verifier *Verifier
+	group    keys.GroupKeys
 }
 
 const (
@@ -43,6 +45,8 @@ type memberState struct {
 	Root  keys.Fingerprint `json:"root"`
 	Trust []byte           `json:"trust"`
 	Chain [][]byte         `json:"chain,omitempty"`
+	// GroupKeys is of the form of keys.GroupKeys.
+	GroupKeys []byte `json:"groupKeys,omitempty"`
 }
 
 // OpenMember reads the membership in a data folder. Without any it makes a private key, which stays the node's for
@@ -132,7 +136,13 @@ func (m *Member) apply(st memberState) error {
 		node = peer.Node
 		cert = &tls.Certificate{Certificate: st.Chain, PrivateKey: m.key, Leaf: leaf}
 	}
-	m.trust, m.verifier, m.cert, m.node = trust, verifier, cert, node
+	var group keys.GroupKeys
+	if len(st.GroupKeys) > 0 {
+		if group, err = keys.ParseGroupKeys(st.GroupKeys); err != nil {
+			return err
+		}
+	}
+	m.trust, m.verifier, m.cert, m.node, m.group = trust, verifier, cert, node, group
 	return nil
 }
 
@@ -155,6 +165,9 @@ func (m *Member) stateLocked() memberState {
 	if m.cert != nil {
 		st.Chain = m.cert.Certificate
 	}
+	if m.group.Len() > 0 {
+		st.GroupKeys = m.group.Marshal()
+	}
 	return st
 }
 
@@ -175,7 +188,11 @@ func (m *Member) Join(pinned keys.Fingerprint, trust []byte, chain [][]byte) err
 	if len(chain) == 0 {
 		return fmt.Errorf("join: %w", ErrNotEnrolled)
 	}
-	if err := m.change(memberState{Root: pinned, Trust: trust, Chain: chain}); err != nil {
+	st := memberState{Root: pinned, Trust: trust, Chain: chain}
+	if m.group.Len() > 0 {
+		st.GroupKeys = m.group.Marshal() // of the bundle that the gateway began with
+	}
+	if err := m.change(st); err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
 	return nil
@@ -302,3 +319,63 @@ func (m *Member) RenewAt() time.Time {
 	}
 	return renewAt(m.cert.Leaf.NotBefore, m.cert.Leaf.NotAfter)
 }
+
+// AcceptGroupKeys takes over the keys of the gateway's group as a control node delivers them, sealed to the node's key
+// (SealGroupKeys). Keys that were held before are kept behind them.
+func (m *Member) AcceptGroupKeys(sealed []byte) error {
+	node, err := m.Node()
+	if err != nil {
+		return fmt.Errorf("accept group keys: %w", err)
+	}
+	text, err := keys.OpenAsNode(m.key, groupKeysContext(node), sealed)
+	if err != nil {
+		return fmt.Errorf("accept group keys: %w", err)
+	}
+	group, err := keys.ParseGroupKeys(text)
+	if err != nil {
+		return fmt.Errorf("accept group keys: %w", err)
+	}
+	return m.SetGroupKeys(group)
+}
+
+// SetGroupKeys takes over keys of the gateway's group, for instance from a bundle, and keeps those that were held before
+// behind them. There must be a trust document (ErrNotEnrolled).
+func (m *Member) SetGroupKeys(group keys.GroupKeys) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.trust == nil {
+		return fmt.Errorf("keep group keys: %w", ErrNotEnrolled)
+	}
+	next := m.group.After(group)
+	if next.Equal(m.group) {
+		return nil
+	}
+	st := m.stateLocked()
+	st.GroupKeys = next.Marshal()
+	if err := m.change(st); err != nil {
+		return fmt.Errorf("keep group keys: %w", err)
+	}
+	return nil
+}
+
+// GroupKeys returns the keys of the gateway's group; an empty set if it was given none yet.
+func (m *Member) GroupKeys() keys.GroupKeys {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.group
+}
+
+// SealGroupKeys seals the keys of a gateway's group to the key of that gateway, for Member.AcceptGroupKeys.
+func SealGroupKeys(n Node, public crypto.PublicKey, group keys.GroupKeys) ([]byte, error) {
+	key, ok := public.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("seal group keys to %s: its key is a %T", n, public)
+	}
+	sealed, err := keys.SealToNode(key, groupKeysContext(n), group.Marshal())
+	if err != nil {
+		return nil, fmt.Errorf("seal group keys to %s: %w", n, err)
+	}
+	return sealed, nil
+}
+
+func groupKeysContext(n Node) string { return "group keys of " + n.String() }

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -291,5 +292,66 @@ func TestFolderClone(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+func TestMemberKeepsGroupKeys(t *testing.T) {
+	t.Parallel()
+	clk := newClock()
+	c, dir, s := openControl(t, t.TempDir(), clk), t.TempDir(), sealer(t)
+	f := openFolder(t, dir)
+	m, err := identity.OpenMember(f, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keys.GenerateGroupKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := keys.NewGroupKeys(key)
+	if err := m.SetGroupKeys(group); !errors.Is(err, identity.ErrNotEnrolled) {
+		t.Errorf("keys for a node that belongs nowhere: %v, want ErrNotEnrolled", err)
+	}
+	request, err := m.Request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _, err := identity.ParseRequest(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := c.Issue(gw, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Join(c.Root(), c.Trust().Encoded(), chain); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := identity.SealGroupKeys(gw, public, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere, err := identity.SealGroupKeys(identity.Gateway("c1", "acme", "us", "gw-1"), public, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.AcceptGroupKeys(elsewhere); !errors.Is(err, keys.ErrUnseal) {
+		t.Errorf("keys of another group: %v, want ErrUnseal", err)
+	}
+	if err := m.AcceptGroupKeys(sealed); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Renew(c.Trust().Encoded(), chain); err != nil { // which must not lose them
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := openMember(t, dir, s).GroupKeys(); !got.Equal(group) {
+		t.Errorf("after a restart %d keys, want the one that was given", got.Len())
+	}
+	state, err := os.ReadFile(filepath.Join(dir, "node.state"))
+	if err != nil || bytes.Contains(state, key.Bytes()) {
+		t.Errorf("the key lies on the disk as it is: %v", err)
 	}
 }

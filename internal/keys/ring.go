@@ -15,7 +15,8 @@ import (
 // Ring is the folder in which a control node keeps its signing keys. A key counts only once the trust document lists
 // it; two keys overlap while one takes over from the other.
 type Ring struct {
-	dir string
+	dir    string
+	sealer *Sealer
 
 	mu   sync.Mutex // guards keys
 	keys map[string]*SigningKey
@@ -26,8 +27,9 @@ const (
 	ringSuffix = ".key"
 )
 
-// OpenRing reads the signing keys in dir, which is made if it does not exist.
-func OpenRing(dir string) (*Ring, error) {
+// OpenRing reads the signing keys in dir, which is made if it does not exist. Keys are sealed with the sealer; files that
+// an earlier version left unsealed are sealed now.
+func OpenRing(dir string, sealer *Sealer) (*Ring, error) {
 	if err := durable.Mkdir(dir); err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)
 	}
@@ -35,14 +37,18 @@ func OpenRing(dir string) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)
 	}
-	r := &Ring{dir: dir, keys: make(map[string]*SigningKey)}
+	r := &Ring{dir: dir, sealer: sealer, keys: make(map[string]*SigningKey)}
 	for _, e := range entries {
 		id, isKey := strings.CutPrefix(e.Name(), ringPrefix)
 		id, named := strings.CutSuffix(id, ringSuffix)
 		if !isKey || !named {
 			continue
 		}
-		private, err := loadEd25519(filepath.Join(dir, e.Name()))
+		path := filepath.Join(dir, e.Name())
+		if err := SealPrivateKey(path, sealer); err != nil {
+			return nil, fmt.Errorf("open signing keys: %w", err)
+		}
+		private, err := loadEd25519(path, sealer)
 		if err != nil {
 			return nil, fmt.Errorf("open signing keys: %w", err)
 		}
@@ -61,7 +67,7 @@ func (r *Ring) Generate() (*SigningKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := SavePrivateKey(r.path(key.id), key.private); err != nil {
+	if err := SavePrivateKey(r.path(key.id), r.sealer, key.private); err != nil {
 		return nil, fmt.Errorf("save signing key: %w", err)
 	}
 	r.mu.Lock()

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -47,18 +48,19 @@ func GenerateRoot() (*Root, error) {
 	return &Root{private: private}, nil
 }
 
-// LoadRoot reads a root key file (PKCS #8 in PEM). The error is fs.ErrNotExist if there is none.
-func LoadRoot(path string) (*Root, error) {
-	private, err := loadEd25519(path)
+// LoadRoot reads a root key file, as LoadPrivateKey does. The error is fs.ErrNotExist if there is none.
+func LoadRoot(path string, sealer *Sealer) (*Root, error) {
+	private, err := loadEd25519(path, sealer)
 	if err != nil {
 		return nil, fmt.Errorf("load root key: %w", err)
 	}
 	return &Root{private: private}, nil
 }
 
-// Save writes the key to a new file that only the owner may read. An existing file is never overwritten.
-func (r *Root) Save(path string) error {
-	if err := SavePrivateKey(path, r.private); err != nil {
+// Save writes the key to a new file that only the owner may read, as SavePrivateKey does. An existing file is never
+// overwritten.
+func (r *Root) Save(path string, sealer *Sealer) error {
+	if err := SavePrivateKey(path, sealer, r.private); err != nil {
 		return fmt.Errorf("save root key: %w", err)
 	}
 	return nil
@@ -82,4 +84,14 @@ func (r *Root) SignTrust(t Trust) ([]byte, error) {
 		return nil, fmt.Errorf("sign trust document %d of cluster %q: %w", t.Serial, t.Cluster, err)
 	}
 	return encodeTrust(payload, ed25519.Sign(r.private, signedBytes(purposeTrust, payload)))
+}
+
+// GroupKey derives the group key of a view for where there is no control plane: bundles that are made of files. Whoever
+// has the root can make it again, so that a later bundle opens and resumes what an earlier one began.
+func (r *Root) GroupKey(view string) (*GroupKey, error) {
+	b, err := hkdf.Key(sha256.New, r.private.Seed(), nil, "hansa group key v1\x00"+view, groupKeySize)
+	if err != nil {
+		return nil, fmt.Errorf("derive group key of %q: %w", view, err)
+	}
+	return ParseGroupKey(b)
 }

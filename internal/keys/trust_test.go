@@ -213,8 +213,8 @@ func TestSucceed(t *testing.T) {
 func TestRingRotates(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
-	dir := filepath.Join(t.TempDir(), "ring")
-	ring, err := keys.OpenRing(dir)
+	dir, sealer := filepath.Join(t.TempDir(), "ring"), newSealer(t)
+	ring, err := keys.OpenRing(dir, sealer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestRingRotates(t *testing.T) {
 		trusted(second, start.Add(20*day), start.Add(50*day)),
 		trusted(newSigning(t), start, start.Add(30*day)), // of another control node
 	}})
-	ring, err = keys.OpenRing(dir) // keys come back from the disk
+	ring, err = keys.OpenRing(dir, sealer) // keys come back from the disk
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,26 +266,26 @@ func TestKeyFiles(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "root.key")
 	root := newRoot(t)
-	if err := root.Save(path); err != nil {
+	if err := root.Save(path, nil); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode = %v, %v, want 0600", info.Mode(), err)
 	}
-	if err := newRoot(t).Save(path); !errors.Is(err, fs.ErrExist) {
+	if err := newRoot(t).Save(path, nil); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("second Save = %v, want fs.ErrExist", err)
 	}
-	loaded, err := keys.LoadRoot(path)
+	loaded, err := keys.LoadRoot(path, nil)
 	if err != nil || loaded.Fingerprint() != root.Fingerprint() {
 		t.Errorf("LoadRoot = %v, want the key that was saved first", err)
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keys.LoadRoot(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := keys.LoadRoot(path, nil); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("LoadRoot of a public file = %v, want a refusal with the remedy", err)
 	}
-	if _, err := keys.LoadRoot(path + "x"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := keys.LoadRoot(path+"x", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("LoadRoot of no file = %v, want fs.ErrNotExist", err)
 	}
 }

@@ -51,10 +51,18 @@ type Authority interface {
 	Trust() *keys.Trust
 }
 
+// GroupKeySource has the keys of gateway groups.
+type GroupKeySource interface {
+	// GroupKeys returns the keys of a group, the one in use first.
+	GroupKeys(ctx context.Context, organization, group string) (keys.GroupKeys, error)
+}
+
 // Enrolment is the part of a Server that lets gateways join and renew.
 type Enrolment struct {
 	Authority Authority
 	Store     EnrolmentStore
+	// Keys, if set, are handed to the gateways of each group, sealed to each gateway's own key.
+	Keys GroupKeySource
 }
 
 type enrolmentServer struct {
@@ -86,17 +94,21 @@ func (s *enrolmentServer) Join(ctx context.Context, r *linkv1.JoinRequest) (*lin
 	if err := identity.Gateway(trust.Cluster, "o", "g", r.GetName()).Validate(); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	organization, group, err := s.Store.Redeem(ctx, r.GetTokenId(), identity.HashSecret(secret.New(r.GetSecret())), r.GetName(), hash)
+	organization, groupName, err := s.Store.Redeem(ctx, r.GetTokenId(), identity.HashSecret(secret.New(r.GetSecret())), r.GetName(), hash)
 	if err != nil {
 		return nil, s.answer(ctx, "join", r.GetName(), err)
 	}
-	node := identity.Gateway(trust.Cluster, organization, group, r.GetName())
+	node := identity.Gateway(trust.Cluster, organization, groupName, r.GetName())
 	chain, err := s.Authority.Issue(node, public)
 	if err != nil {
 		return nil, s.answer(ctx, "join", node.String(), err)
 	}
+	group, err := s.groupKeys(ctx, node, public)
+	if err != nil {
+		return nil, s.answer(ctx, "join", node.String(), err)
+	}
 	s.log.InfoContext(ctx, "gateway joined", "node", node.String(), "token", r.GetTokenId())
-	return &linkv1.JoinResponse{Chain: chain, Trust: trust.Encoded()}, nil
+	return &linkv1.JoinResponse{Chain: chain, Trust: trust.Encoded(), GroupKeys: group}, nil
 }
 
 // Renew issues a new certificate to the caller for its key.
@@ -112,8 +124,40 @@ func (s *enrolmentServer) Renew(ctx context.Context, _ *linkv1.RenewRequest) (*l
 	if err != nil {
 		return nil, s.answer(ctx, "renew", p.Node.String(), err)
 	}
+	group, err := s.groupKeys(ctx, p.Node, p.Key)
+	if err != nil {
+		return nil, s.answer(ctx, "renew", p.Node.String(), err)
+	}
 	s.log.InfoContext(ctx, "certificate renewed", "node", p.Node.String(), "expired", p.Expired)
-	return &linkv1.RenewResponse{Chain: chain, Trust: s.Authority.Trust().Encoded()}, nil
+	return &linkv1.RenewResponse{Chain: chain, Trust: s.Authority.Trust().Encoded(), GroupKeys: group}, nil
+}
+
+// GroupKeys hands out the keys of the caller's group.
+func (s *enrolmentServer) GroupKeys(ctx context.Context, _ *linkv1.GroupKeysRequest) (*linkv1.GroupKeysResponse, error) {
+	p, ok := provenPeer(ctx)
+	if !ok {
+		return nil, status.Error(codes.Unauthenticated, "no certificate")
+	}
+	if err := s.Store.Renewable(ctx, p.Node, p.PublicKey); err != nil {
+		return nil, s.answer(ctx, "group keys", p.Node.String(), err)
+	}
+	group, err := s.groupKeys(ctx, p.Node, p.Key)
+	if err != nil {
+		return nil, s.answer(ctx, "group keys", p.Node.String(), err)
+	}
+	return &linkv1.GroupKeysResponse{GroupKeys: group}, nil
+}
+
+// groupKeys returns the keys of a gateway's group, sealed to the gateway.
+func (s *enrolmentServer) groupKeys(ctx context.Context, n identity.Node, public crypto.PublicKey) ([]byte, error) {
+	if s.Keys == nil {
+		return nil, nil
+	}
+	group, err := s.Keys.GroupKeys(ctx, n.Organization, n.Group)
+	if err != nil {
+		return nil, err
+	}
+	return identity.SealGroupKeys(n, public, group)
 }
 
 // enrolmentCodes is how the errors travel.
@@ -242,7 +286,18 @@ func (o *EnrolOptions) join(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	return o.Member.Join(o.Token.Root, answer.GetTrust(), answer.GetChain())
+	if err := o.Member.Join(o.Token.Root, answer.GetTrust(), answer.GetChain()); err != nil {
+		return err
+	}
+	return takeGroupKeys(o.Member, answer.GetGroupKeys())
+}
+
+// takeGroupKeys keeps the keys that came with an answer, if any did.
+func takeGroupKeys(m *identity.Member, sealed []byte) error {
+	if len(sealed) == 0 {
+		return nil
+	}
+	return m.AcceptGroupKeys(sealed)
 }
 
 // fetchTrust asks a node for the trust document over a connection whose other end is not checked. The document proves

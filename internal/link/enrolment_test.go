@@ -244,3 +244,57 @@ func TestServerSurvivesGarbage(t *testing.T) {
 	}
 	wantCode(t, "call afterwards", echo(t, f.dial(t, f.Gateway(t, "gw-1"))), 0)
 }
+
+// groupKeySource hands out the same keys to every group.
+type groupKeySource struct {
+	mu   sync.Mutex
+	keys keys.GroupKeys
+}
+
+func (s *groupKeySource) GroupKeys(context.Context, string, string) (keys.GroupKeys, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keys, nil
+}
+
+func (s *groupKeySource) rotate(t *testing.T) *keys.GroupKey {
+	t.Helper()
+	next, err := keys.GenerateGroupKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = s.keys.After(keys.NewGroupKeys(next))
+	return next
+}
+
+func TestGatewaysGetTheKeysOfTheirGroup(t *testing.T) {
+	t.Parallel()
+	source := &groupKeySource{}
+	first := source.rotate(t)
+	f := newFixture(t, func(o *link.ServerOptions) { o.Enrolment = &link.Enrolment{Keys: source} })
+	m := f.NewMember(t)
+	if err := f.enrol(t, m, f.token(t, "jt-1"), "gw-1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.GroupKeys(); got.Len() != 1 || got.Current().ID() != first.ID() {
+		t.Fatalf("a gateway that has joined holds %d keys, want the one of its group", got.Len())
+	}
+	second := source.rotate(t)
+	l := f.dial(t, m)
+	if err := link.FetchGroupKeys(soon(t), l, m); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.GroupKeys(); got.Len() != 2 || got.Current().ID() != second.ID() {
+		t.Errorf("after a rotation %d keys, want the new one first", got.Len())
+	}
+	source.rotate(t)
+	f.Store.Revoke("acme", "gw-1")
+	if err := link.FetchGroupKeys(soon(t), l, m); !errors.Is(err, link.ErrRevoked) {
+		t.Errorf("a revoked gateway asks for keys: %v, want ErrRevoked", err)
+	}
+	if got := m.GroupKeys(); got.Current().ID() != second.ID() {
+		t.Error("a revoked gateway was given the new key")
+	}
+}

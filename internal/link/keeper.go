@@ -93,9 +93,24 @@ func (k *Keeper) step(ctx context.Context) (time.Duration, error) {
 	if err := k.member.Renew(answer.GetTrust(), answer.GetChain()); err != nil {
 		return keeperLook, err
 	}
+	if err := takeGroupKeys(k.member, answer.GetGroupKeys()); err != nil {
+		k.log.ErrorContext(ctx, "the keys of the gateway group cannot be taken over", "err", err)
+	}
 	k.link.Reset()
 	k.log.InfoContext(ctx, "certificate renewed", "renew_at", k.member.RenewAt())
 	return min(max(k.member.RenewAt().Sub(k.link.o.Now()), time.Second), keeperLook), nil
+}
+
+// FetchGroupKeys asks the control node for the keys of the gateway's group and keeps them.
+func FetchGroupKeys(ctx context.Context, l *Link, m *identity.Member) error {
+	t := l.o.Timeouts
+	ctx, cancel := context.WithTimeoutCause(ctx, t.Dial+t.Handshake+2*t.KeepaliveTimeout, errors.New("no answer in time"))
+	defer cancel()
+	answer, err := linkv1.NewEnrolmentClient(l.Conn(Control)).GroupKeys(ctx, &linkv1.GroupKeysRequest{})
+	if err != nil {
+		return fmt.Errorf("fetch group keys: %w", known(err))
+	}
+	return takeGroupKeys(m, answer.GetGroupKeys())
 }
 
 // refreshTrust gets the trust document from whoever answers and tries the connections again.

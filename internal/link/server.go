@@ -163,6 +163,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		s.allowed[linkv1.Enrolment_Trust_FullMethodName] = Anonymous | Gateways | ControlNodes | Expired
 		s.allowed[linkv1.Enrolment_Join_FullMethodName] = Anonymous | Gateways | Expired
 		s.allowed[linkv1.Enrolment_Renew_FullMethodName] = Gateways | Expired
+		s.allowed[linkv1.Enrolment_GroupKeys_FullMethodName] = Gateways
 	}
 	return s, nil
 }

@@ -24,7 +24,8 @@ func References(o *v1.Object) []Reference {
 			refs = append(refs, Reference{Path: path, Key: v1.Key{Kind: v1.KindOrganization, Name: name}})
 		}
 	}
-	if o.Kind == v1.KindGateway || o.Kind == v1.KindJoinToken {
+	switch o.Kind {
+	case v1.KindGateway, v1.KindJoinToken, v1.KindGroupKey:
 		return nil
 	}
 	organization("metadata.organization", o.Metadata.Organization)

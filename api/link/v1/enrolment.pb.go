@@ -180,7 +180,10 @@ type JoinResponse struct {
 	// belongs to.
 	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
 	// The trust document as the root signed it.
-	Trust         []byte `protobuf:"bytes,2,opt,name=trust,proto3" json:"trust,omitempty"`
+	Trust []byte `protobuf:"bytes,2,opt,name=trust,proto3" json:"trust,omitempty"`
+	// The keys of the gateway's group, sealed to the key that the certificate is for. Absent if the control node is of a
+	// version that has none.
+	GroupKeys     []byte `protobuf:"bytes,3,opt,name=group_keys,json=groupKeys,proto3" json:"group_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -229,6 +232,13 @@ func (x *JoinResponse) GetTrust() []byte {
 	return nil
 }
 
+func (x *JoinResponse) GetGroupKeys() []byte {
+	if x != nil {
+		return x.GroupKeys
+	}
+	return nil
+}
+
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -270,6 +280,7 @@ type RenewResponse struct {
 	// As in JoinResponse.
 	Chain         [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
 	Trust         []byte   `protobuf:"bytes,2,opt,name=trust,proto3" json:"trust,omitempty"`
+	GroupKeys     []byte   `protobuf:"bytes,3,opt,name=group_keys,json=groupKeys,proto3" json:"group_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -318,6 +329,94 @@ func (x *RenewResponse) GetTrust() []byte {
 	return nil
 }
 
+func (x *RenewResponse) GetGroupKeys() []byte {
+	if x != nil {
+		return x.GroupKeys
+	}
+	return nil
+}
+
+type GroupKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupKeysRequest) Reset() {
+	*x = GroupKeysRequest{}
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupKeysRequest) ProtoMessage() {}
+
+func (x *GroupKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupKeysRequest.ProtoReflect.Descriptor instead.
+func (*GroupKeysRequest) Descriptor() ([]byte, []int) {
+	return file_api_link_v1_enrolment_proto_rawDescGZIP(), []int{6}
+}
+
+type GroupKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in JoinResponse.
+	GroupKeys     []byte `protobuf:"bytes,1,opt,name=group_keys,json=groupKeys,proto3" json:"group_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupKeysResponse) Reset() {
+	*x = GroupKeysResponse{}
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupKeysResponse) ProtoMessage() {}
+
+func (x *GroupKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupKeysResponse.ProtoReflect.Descriptor instead.
+func (*GroupKeysResponse) Descriptor() ([]byte, []int) {
+	return file_api_link_v1_enrolment_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GroupKeysResponse) GetGroupKeys() []byte {
+	if x != nil {
+		return x.GroupKeys
+	}
+	return nil
+}
+
 type PingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -326,7 +425,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_api_link_v1_enrolment_proto_msgTypes[6]
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +437,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_link_v1_enrolment_proto_msgTypes[6]
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +450,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_api_link_v1_enrolment_proto_rawDescGZIP(), []int{6}
+	return file_api_link_v1_enrolment_proto_rawDescGZIP(), []int{8}
 }
 
 type PingResponse struct {
@@ -362,7 +461,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_api_link_v1_enrolment_proto_msgTypes[7]
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +473,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_link_v1_enrolment_proto_msgTypes[7]
+	mi := &file_api_link_v1_enrolment_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +486,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_api_link_v1_enrolment_proto_rawDescGZIP(), []int{7}
+	return file_api_link_v1_enrolment_proto_rawDescGZIP(), []int{9}
 }
 
 var File_api_link_v1_enrolment_proto protoreflect.FileDescriptor
@@ -402,20 +501,29 @@ const file_api_link_v1_enrolment_proto_rawDesc = "" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12/\n" +
-	"\x13certificate_request\x18\x04 \x01(\fR\x12certificateRequest\":\n" +
+	"\x13certificate_request\x18\x04 \x01(\fR\x12certificateRequest\"Y\n" +
 	"\fJoinResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x14\n" +
-	"\x05trust\x18\x02 \x01(\fR\x05trust\"\x0e\n" +
-	"\fRenewRequest\";\n" +
+	"\x05trust\x18\x02 \x01(\fR\x05trust\x12\x1d\n" +
+	"\n" +
+	"group_keys\x18\x03 \x01(\fR\tgroupKeys\"\x0e\n" +
+	"\fRenewRequest\"Z\n" +
 	"\rRenewResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x14\n" +
-	"\x05trust\x18\x02 \x01(\fR\x05trust\"\r\n" +
+	"\x05trust\x18\x02 \x01(\fR\x05trust\x12\x1d\n" +
+	"\n" +
+	"group_keys\x18\x03 \x01(\fR\tgroupKeys\"\x12\n" +
+	"\x10GroupKeysRequest\"2\n" +
+	"\x11GroupKeysResponse\x12\x1d\n" +
+	"\n" +
+	"group_keys\x18\x01 \x01(\fR\tgroupKeys\"\r\n" +
 	"\vPingRequest\"\x0e\n" +
-	"\fPingResponse2\xd4\x01\n" +
+	"\fPingResponse2\xa4\x02\n" +
 	"\tEnrolment\x12B\n" +
 	"\x05Trust\x12\x1b.hansa.link.v1.TrustRequest\x1a\x1c.hansa.link.v1.TrustResponse\x12?\n" +
 	"\x04Join\x12\x1a.hansa.link.v1.JoinRequest\x1a\x1b.hansa.link.v1.JoinResponse\x12B\n" +
-	"\x05Renew\x12\x1b.hansa.link.v1.RenewRequest\x1a\x1c.hansa.link.v1.RenewResponse2H\n" +
+	"\x05Renew\x12\x1b.hansa.link.v1.RenewRequest\x1a\x1c.hansa.link.v1.RenewResponse\x12N\n" +
+	"\tGroupKeys\x12\x1f.hansa.link.v1.GroupKeysRequest\x1a .hansa.link.v1.GroupKeysResponse2H\n" +
 	"\x05Probe\x12?\n" +
 	"\x04Ping\x12\x1a.hansa.link.v1.PingRequest\x1a\x1b.hansa.link.v1.PingResponseB$Z\"hansa.dev/hansa/api/link/v1;linkv1b\x06proto3"
 
@@ -431,28 +539,32 @@ func file_api_link_v1_enrolment_proto_rawDescGZIP() []byte {
 	return file_api_link_v1_enrolment_proto_rawDescData
 }
 
-var file_api_link_v1_enrolment_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_api_link_v1_enrolment_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_api_link_v1_enrolment_proto_goTypes = []any{
-	(*TrustRequest)(nil),  // 0: hansa.link.v1.TrustRequest
-	(*TrustResponse)(nil), // 1: hansa.link.v1.TrustResponse
-	(*JoinRequest)(nil),   // 2: hansa.link.v1.JoinRequest
-	(*JoinResponse)(nil),  // 3: hansa.link.v1.JoinResponse
-	(*RenewRequest)(nil),  // 4: hansa.link.v1.RenewRequest
-	(*RenewResponse)(nil), // 5: hansa.link.v1.RenewResponse
-	(*PingRequest)(nil),   // 6: hansa.link.v1.PingRequest
-	(*PingResponse)(nil),  // 7: hansa.link.v1.PingResponse
+	(*TrustRequest)(nil),      // 0: hansa.link.v1.TrustRequest
+	(*TrustResponse)(nil),     // 1: hansa.link.v1.TrustResponse
+	(*JoinRequest)(nil),       // 2: hansa.link.v1.JoinRequest
+	(*JoinResponse)(nil),      // 3: hansa.link.v1.JoinResponse
+	(*RenewRequest)(nil),      // 4: hansa.link.v1.RenewRequest
+	(*RenewResponse)(nil),     // 5: hansa.link.v1.RenewResponse
+	(*GroupKeysRequest)(nil),  // 6: hansa.link.v1.GroupKeysRequest
+	(*GroupKeysResponse)(nil), // 7: hansa.link.v1.GroupKeysResponse
+	(*PingRequest)(nil),       // 8: hansa.link.v1.PingRequest
+	(*PingResponse)(nil),      // 9: hansa.link.v1.PingResponse
 }
 var file_api_link_v1_enrolment_proto_depIdxs = []int32{
 	0, // 0: hansa.link.v1.Enrolment.Trust:input_type -> hansa.link.v1.TrustRequest
 	2, // 1: hansa.link.v1.Enrolment.Join:input_type -> hansa.link.v1.JoinRequest
 	4, // 2: hansa.link.v1.Enrolment.Renew:input_type -> hansa.link.v1.RenewRequest
-	6, // 3: hansa.link.v1.Probe.Ping:input_type -> hansa.link.v1.PingRequest
-	1, // 4: hansa.link.v1.Enrolment.Trust:output_type -> hansa.link.v1.TrustResponse
-	3, // 5: hansa.link.v1.Enrolment.Join:output_type -> hansa.link.v1.JoinResponse
-	5, // 6: hansa.link.v1.Enrolment.Renew:output_type -> hansa.link.v1.RenewResponse
-	7, // 7: hansa.link.v1.Probe.Ping:output_type -> hansa.link.v1.PingResponse
-	4, // [4:8] is the sub-list for method output_type
-	0, // [0:4] is the sub-list for method input_type
+	6, // 3: hansa.link.v1.Enrolment.GroupKeys:input_type -> hansa.link.v1.GroupKeysRequest
+	8, // 4: hansa.link.v1.Probe.Ping:input_type -> hansa.link.v1.PingRequest
+	1, // 5: hansa.link.v1.Enrolment.Trust:output_type -> hansa.link.v1.TrustResponse
+	3, // 6: hansa.link.v1.Enrolment.Join:output_type -> hansa.link.v1.JoinResponse
+	5, // 7: hansa.link.v1.Enrolment.Renew:output_type -> hansa.link.v1.RenewResponse
+	7, // 8: hansa.link.v1.Enrolment.GroupKeys:output_type -> hansa.link.v1.GroupKeysResponse
+	9, // 9: hansa.link.v1.Probe.Ping:output_type -> hansa.link.v1.PingResponse
+	5, // [5:10] is the sub-list for method output_type
+	0, // [0:5] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -469,7 +581,7 @@ func file_api_link_v1_enrolment_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_link_v1_enrolment_proto_rawDesc), len(file_api_link_v1_enrolment_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

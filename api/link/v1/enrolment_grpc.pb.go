@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Enrolment_Trust_FullMethodName = "/hansa.link.v1.Enrolment/Trust"
-	Enrolment_Join_FullMethodName  = "/hansa.link.v1.Enrolment/Join"
-	Enrolment_Renew_FullMethodName = "/hansa.link.v1.Enrolment/Renew"
+	Enrolment_Trust_FullMethodName     = "/hansa.link.v1.Enrolment/Trust"
+	Enrolment_Join_FullMethodName      = "/hansa.link.v1.Enrolment/Join"
+	Enrolment_Renew_FullMethodName     = "/hansa.link.v1.Enrolment/Renew"
+	Enrolment_GroupKeys_FullMethodName = "/hansa.link.v1.Enrolment/GroupKeys"
 )
 
 // EnrolmentClient is the client API for Enrolment service.
@@ -46,6 +47,9 @@ type EnrolmentClient interface {
 	// Renew issues a new certificate for the key and name of the certificate that the caller shows, which may have
 	// expired. Errors: PERMISSION_DENIED for a gateway that is revoked or was removed.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// GroupKeys returns the keys that the secrets of the caller's gateway group are sealed to. Errors: PERMISSION_DENIED
+	// as of Renew.
+	GroupKeys(ctx context.Context, in *GroupKeysRequest, opts ...grpc.CallOption) (*GroupKeysResponse, error)
 }
 
 type enrolmentClient struct {
@@ -86,6 +90,16 @@ func (c *enrolmentClient) Renew(ctx context.Context, in *RenewRequest, opts ...g
 	return out, nil
 }
 
+func (c *enrolmentClient) GroupKeys(ctx context.Context, in *GroupKeysRequest, opts ...grpc.CallOption) (*GroupKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GroupKeysResponse)
+	err := c.cc.Invoke(ctx, Enrolment_GroupKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EnrolmentServer is the server API for Enrolment service.
 // All implementations must embed UnimplementedEnrolmentServer
 // for forward compatibility.
@@ -108,6 +122,9 @@ type EnrolmentServer interface {
 	// Renew issues a new certificate for the key and name of the certificate that the caller shows, which may have
 	// expired. Errors: PERMISSION_DENIED for a gateway that is revoked or was removed.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// GroupKeys returns the keys that the secrets of the caller's gateway group are sealed to. Errors: PERMISSION_DENIED
+	// as of Renew.
+	GroupKeys(context.Context, *GroupKeysRequest) (*GroupKeysResponse, error)
 	mustEmbedUnimplementedEnrolmentServer()
 }
 
@@ -126,6 +143,9 @@ func (UnimplementedEnrolmentServer) Join(context.Context, *JoinRequest) (*JoinRe
 }
 func (UnimplementedEnrolmentServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedEnrolmentServer) GroupKeys(context.Context, *GroupKeysRequest) (*GroupKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GroupKeys not implemented")
 }
 func (UnimplementedEnrolmentServer) mustEmbedUnimplementedEnrolmentServer() {}
 func (UnimplementedEnrolmentServer) testEmbeddedByValue()                   {}
@@ -202,6 +222,24 @@ func _Enrolment_Renew_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Enrolment_GroupKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GroupKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolmentServer).GroupKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Enrolment_GroupKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolmentServer).GroupKeys(ctx, req.(*GroupKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Enrolment_ServiceDesc is the grpc.ServiceDesc for Enrolment service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -220,6 +258,10 @@ var Enrolment_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _Enrolment_Renew_Handler,
+		},
+		{
+			MethodName: "GroupKeys",
+			Handler:    _Enrolment_GroupKeys_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

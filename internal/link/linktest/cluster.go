@@ -33,8 +33,12 @@ type Cluster struct {
 func NewCluster(tb testing.TB) *Cluster {
 	tb.Helper()
 	c := &Cluster{Store: NewEnrolmentStore()}
+	sealer, err := keys.NewSealer(keys.GenerateSealingKey())
+	if err != nil {
+		tb.Fatal(err)
+	}
 	control, err := identity.OpenControl(identity.ControlOptions{
-		Dir: tb.TempDir(), Cluster: "test", Name: "control-1",
+		Dir: tb.TempDir(), Cluster: "test", Name: "control-1", Sealer: sealer,
 		Now: c.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -113,7 +117,10 @@ func (c *Cluster) Serve(tb testing.TB, l net.Listener, o link.ServerOptions, reg
 		o.Identity = c.Control
 	}
 	if o.Enrolment == nil {
-		o.Enrolment = &link.Enrolment{Authority: c.Control, Store: c.Store}
+		o.Enrolment = new(link.Enrolment)
+	}
+	if o.Enrolment.Authority == nil {
+		o.Enrolment.Authority, o.Enrolment.Store = c.Control, c.Store
 	}
 	if o.Revoked == nil {
 		o.Revoked = func(p identity.Peer) bool { return c.Store.Renewable(context.Background(), p.Node, p.PublicKey) != nil }
