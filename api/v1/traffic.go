@@ -1,57 +1,11 @@
 package v1
 
-// BackendSpec describes a service that APIs forward to.
-type BackendSpec struct {
-	// Protocol is how the gateway talks to the endpoints: http or https. Default: http.
-	Protocol string `json:"protocol,omitempty"`
-	// Endpoints are the addresses of the service. At least one.
-	Endpoints []Endpoint `json:"endpoints"`
-	// Host is the Host header that the backend sees. Default: the one of the request; "endpoint" sends the
-	// address of the endpoint; anything else is sent as it stands.
-	Host string `json:"host,omitempty"`
-	// TLS tells how to verify an https backend.
-	TLS *BackendTLS `json:"tls,omitempty"`
-	// Timeouts bound each phase of a call.
-	Timeouts *BackendTimeouts `json:"timeouts,omitempty"`
-	// Connections bound the pool of each gateway and endpoint.
-	Connections *BackendConnections `json:"connections,omitempty"`
-}
-
-// Endpoint is one address of a backend.
-type Endpoint struct {
-	// Address is host:port.
-	Address string `json:"address"`
-}
-
 // BackendTLS tells how to verify an https backend.
 type BackendTLS struct {
 	// ServerName is the name that the certificate must carry. Default: the host of the endpoint.
 	ServerName string `json:"serverName,omitempty"`
 	// CA is one or more PEM certificates to trust instead of the system's.
 	CA string `json:"ca,omitempty"`
-}
-
-// BackendTimeouts bound each phase of a call to a backend.
-type BackendTimeouts struct {
-	// Connect bounds the making of a connection, TLS included. Default: 5s.
-	Connect Duration `json:"connect,omitempty"`
-	// Response bounds the time from the last byte of the request to the head of the response. Default: 30s.
-	Response Duration `json:"response,omitempty"`
-	// Idle bounds the silence between two pieces of a body, either way. Default: 60s.
-	Idle Duration `json:"idle,omitempty"`
-	// Tunnel bounds the silence, of both sides, once protocols have been switched, as for WebSocket. Default: 10m.
-	Tunnel Duration `json:"tunnel,omitempty"`
-}
-
-// BackendConnections bound a pool of connections.
-type BackendConnections struct {
-	// Max is how many connections a gateway holds to one endpoint; a request beyond them is answered with 503
-	// upstream-busy. Default: 1024.
-	Max int `json:"max,omitempty"`
-	// MaxIdle is how many of them are kept when unused. Default: 128, or Max if that is lower.
-	MaxIdle int `json:"maxIdle,omitempty"`
-	// IdleTimeout is how long an unused connection is kept. Default: 90s.
-	IdleTimeout Duration `json:"idleTimeout,omitempty"`
 }
 
 // APISpec describes an API: a base path, its operations, where they are forwarded and what is checked on the way.
@@ -65,9 +19,13 @@ type APISpec struct {
 	// and then matches any one non-empty segment. "/" takes every path that no other base path takes. The longest match
 	// wins, and at equal length the one whose first differing segment is not "*".
 	BasePath string `json:"basePath"`
-	// Backend is the name of the Backend that requests are forwarded to. May be empty only if every operation
-	// answers by itself with the policy respond.
+	// Backend is the name of the Backend that requests are forwarded to. May be empty only if Split is set, or if every
+	// operation answers by itself with the policy respond.
 	Backend string `json:"backend,omitempty"`
+	// Split forwards to several Backends by weight, instead of Backend.
+	Split *Split `json:"split,omitempty"`
+	// Mirror sends copies of requests to another Backend as well.
+	Mirror *Mirror `json:"mirror,omitempty"`
 	// BackendPath replaces the base path in what the backend sees. Default: "/", which sends the path below
 	// the base path. To send the path unchanged repeat the base path here, "*" included; any other value has no "*".
 	BackendPath string `json:"backendPath,omitempty"`

@@ -149,6 +149,9 @@ func kindColumns(kind v1.Kind) ([]string, func(*v1.Object) []string) {
 			for _, e := range spec.Endpoints {
 				addresses = append(addresses, e.Address)
 			}
+			if d := spec.Discovery; d != nil {
+				addresses = append(addresses, d.Type+":"+d.Name)
+			}
 			return []string{dash(spec.Protocol), strings.Join(addresses, ",")}
 		}
 	case v1.KindAPI:
@@ -158,7 +161,16 @@ func kindColumns(kind v1.Kind) ([]string, func(*v1.Object) []string) {
 			if n := len(spec.Operations); n > 0 {
 				operations = strconv.Itoa(n)
 			}
-			return []string{spec.BasePath, dash(spec.Backend), operations, strconv.FormatUint(o.Metadata.Revision, 10)}
+			backends := []string{}
+			if spec.Backend != "" {
+				backends = append(backends, spec.Backend)
+			}
+			if spec.Split != nil {
+				for _, b := range spec.Split.Backends {
+					backends = append(backends, fmt.Sprintf("%s:%d", b.Backend, b.Weight))
+				}
+			}
+			return []string{spec.BasePath, dash(strings.Join(backends, ",")), operations, strconv.FormatUint(o.Metadata.Revision, 10)}
 		}
 	case v1.KindAPIRevision:
 		return []string{"API", "REVISION", "BASE PATH"}, func(o *v1.Object) []string {

@@ -154,15 +154,15 @@ func (c *change) recompile(organization, name string) {
 	}
 	c.units = append(c.units, u)
 	if u.before != nil && u.after != nil && u.before.environment == u.after.environment && u.before.api == u.after.api {
-		if u.before.backend != u.after.backend {
-			c.placeBackend(u.before)
-			c.placeBackend(u.after)
+		if !slices.Equal(u.before.backends, u.after.backends) {
+			c.placeBackends(u.before)
+			c.placeBackends(u.after)
 		}
 		return
 	}
 	for _, u := range []*unit{u.before, u.after} {
 		if u != nil {
-			c.placeBackend(u)
+			c.placeBackends(u)
 			c.placeProducts(u)
 		}
 	}
@@ -172,7 +172,7 @@ func (c *change) recompile(organization, name string) {
 func (c *change) replace(organization, environment string) {
 	for _, w := range []*world{c.old, c.now} {
 		for _, u := range w.units.with(organization, environment) {
-			c.placeBackend(u)
+			c.placeBackends(u)
 			c.placeProducts(u)
 			if w == c.now && !c.deployments[joined(organization, u.deployment)] {
 				c.units = append(c.units, unitChange{u, u})
@@ -181,9 +181,9 @@ func (c *change) replace(organization, environment string) {
 	}
 }
 
-func (c *change) placeBackend(u *unit) {
-	if u.backend != "" {
-		c.backends.add(joined(u.organization, u.backend))
+func (c *change) placeBackends(u *unit) {
+	for _, b := range u.backends {
+		c.backends.add(joined(u.organization, b))
 	}
 }
 
@@ -291,9 +291,10 @@ func (c *change) hostnames(k v1.Key) {
 // deployment checks a new or changed unit against all others.
 func (c *change) deployment(u *unit) {
 	self := v1.Key{Organization: u.organization, Kind: v1.KindDeployment, Name: u.deployment}
-	if b := (v1.Key{Organization: u.organization, Kind: v1.KindBackend, Name: u.backend}); u.pinned && u.backend != "" {
-		if _, ok := c.now.Get(b); !ok {
-			c.fault(self, "spec.revision", resource.CodeDangling, u.backend, fmt.Sprintf("that revision of API %s is forwarded to %s, which does not exist", u.api, b), "create the backend, or deploy another revision")
+	for _, name := range u.backends {
+		b := v1.Key{Organization: u.organization, Kind: v1.KindBackend, Name: name}
+		if _, ok := c.now.Get(b); !ok && u.pinned {
+			c.fault(self, "spec.revision", resource.CodeDangling, name, fmt.Sprintf("that revision of API %s is forwarded to %s, which does not exist", u.api, b), "create the backend, or deploy another revision")
 		}
 	}
 	for _, other := range c.now.units.with(u.organization, u.environment, u.api) {

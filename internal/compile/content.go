@@ -52,10 +52,16 @@ func (c *change) unit(k v1.Key, d *v1.DeploymentSpec) *unit {
 	if !ok {
 		return nil
 	}
-	return &unit{
+	u := &unit{
 		organization: k.Organization, environment: d.Environment, api: d.API, deployment: k.Name,
-		pinned: d.Revision != 0, base: content.BasePath, backend: content.Backend, entry: e,
+		pinned: d.Revision != 0, base: content.BasePath, entry: e,
 	}
+	for _, name := range resource.Backends("", api) {
+		u.backends = append(u.backends, name)
+	}
+	slices.Sort(u.backends)
+	u.backends = slices.Compact(u.backends)
+	return u
 }
 
 // api fills in content from a spec with its defaults, and returns the form that readers must know.
@@ -70,8 +76,11 @@ func (c *change) api(owner v1.Key, path string, api *v1.APISpec, content *snapsh
 		c.fault(owner, path+".backendPath", resource.CodeInvalid, api.BackendPath, err.Error(), "correct the path")
 	}
 	content.BasePath, content.BackendPath = base.String(), backendPath.String()
-	content.Backend, content.MaxRequestBytes = api.Backend, api.MaxRequestBytes
-	reader = firstReader
+	content.MaxRequestBytes = api.MaxRequestBytes
+	reader = split(api, content)
+	if reader > firstReader && reader > c.opts.Reader {
+		c.fault(owner, path, resource.CodePolicyAbility, "", "not every gateway can split or mirror requests", "upgrade the gateways first, or name one backend")
+	}
 	content.Request = c.policies(owner, path+".policies.request", api.Policies.Request, &reader)
 	content.Response = c.policies(owner, path+".policies.response", api.Policies.Response, &reader)
 	content.Operations = make([]snapshot.Operation, len(api.Operations))
@@ -141,33 +150,6 @@ func (c *change) entry(owner v1.Key, key string, reader uint16, content any, fro
 		return snapshot.Entry{}, false
 	}
 	return e, true
-}
-
-// backend returns the content of a backend with its defaults.
-func backend(o *v1.Object) snapshot.Backend {
-	full := resource.Clone(o)
-	resource.Default(full)
-	s := full.Spec.(*v1.BackendSpec)
-	b := snapshot.Backend{
-		Organization:      o.Metadata.Organization,
-		Name:              o.Metadata.Name,
-		TLS:               s.Protocol == "https",
-		Host:              s.Host,
-		ConnectMillis:     s.Timeouts.Connect.Std().Milliseconds(),
-		ResponseMillis:    s.Timeouts.Response.Std().Milliseconds(),
-		IdleMillis:        s.Timeouts.Idle.Std().Milliseconds(),
-		TunnelMillis:      s.Timeouts.Tunnel.Std().Milliseconds(),
-		MaxConns:          s.Connections.Max,
-		MaxIdleConns:      s.Connections.MaxIdle,
-		IdleTimeoutMillis: s.Connections.IdleTimeout.Std().Milliseconds(),
-	}
-	if s.TLS != nil {
-		b.ServerName, b.CA = s.TLS.ServerName, s.TLS.CA
-	}
-	for _, e := range s.Endpoints {
-		b.Endpoints = append(b.Endpoints, e.Address)
-	}
-	return b
 }
 
 func product(o *v1.Object) snapshot.Product {

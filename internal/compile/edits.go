@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/resource"
 	"hansa.dev/hansa/internal/snapshot"
 )
 
@@ -33,7 +34,7 @@ func (c *change) edits() map[string]*edit {
 		k := v1.Key{Organization: organization, Kind: v1.KindBackend, Name: n}
 		e.place(organization, snapshot.EntryKey(snapshot.ClassBackend, organization, n), c.old.groupsOfBackend(organization, n), c.now.groupsOfBackend(organization, n),
 			func() (snapshot.Entry, bool) {
-				return c.write(k, snapshot.ClassBackend, func(o *v1.Object) any { return backend(o) })
+				return c.writeBackend(k)
 			})
 	}
 	for _, name := range sorted(c.products) {
@@ -54,6 +55,21 @@ func (c *change) write(k v1.Key, class string, content func(*v1.Object) any) (sn
 		return snapshot.Entry{}, false
 	}
 	return c.entry(k, snapshot.EntryKey(class, k.Organization, k.Name), firstReader, content(o), o)
+}
+
+// writeBackend makes the entry of a backend.
+func (c *change) writeBackend(k v1.Key) (snapshot.Entry, bool) {
+	o, ok := c.now.Get(k)
+	if !ok {
+		return snapshot.Entry{}, false
+	}
+	content := backend(o)
+	reader := content.Reader()
+	if reader > firstReader && reader > c.opts.Reader {
+		c.fault(k, "spec", resource.CodePolicyAbility, "", "it asks for more than every gateway can do", "upgrade the gateways first, or leave out what is new")
+		return snapshot.Entry{}, false
+	}
+	return c.entry(k, snapshot.EntryKey(snapshot.ClassBackend, k.Organization, k.Name), reader, content, o)
 }
 
 func (c *change) editSite(e editor, name string) {

@@ -20,7 +20,7 @@ type world struct {
 	units relation[*unit]
 	// bases has a row {organization, base path, environment, API, deployment} for each unit.
 	bases relation[struct{}]
-	// uses has a row {organization, backend, environment, API, deployment} for each unit that has a backend.
+	// uses has a row {organization, backend, environment, API, deployment} for each backend of each unit.
 	uses relation[struct{}]
 }
 
@@ -28,10 +28,10 @@ type world struct {
 type unit struct {
 	organization, environment, api, deployment string
 
-	pinned  bool   // to a revision; otherwise it is the latest
-	base    string // canonical base path
-	backend string
-	entry   snapshot.Entry
+	pinned   bool     // to a revision; otherwise it is the latest
+	base     string   // canonical base path
+	backends []string // in order
+	entry    snapshot.Entry
 }
 
 func newWorld(st State) *world {
@@ -48,16 +48,16 @@ func (w *world) clone(st State) *world {
 func (w *world) addUnit(u *unit) {
 	w.units.put(tuple{u.organization, u.environment, u.api, u.deployment}, u)
 	w.bases.put(tuple{u.organization, u.base, u.environment, u.api, u.deployment}, struct{}{})
-	if u.backend != "" {
-		w.uses.put(tuple{u.organization, u.backend, u.environment, u.api, u.deployment}, struct{}{})
+	for _, b := range u.backends {
+		w.uses.put(tuple{u.organization, b, u.environment, u.api, u.deployment}, struct{}{})
 	}
 }
 
 func (w *world) removeUnit(u *unit) {
 	w.units.delete(tuple{u.organization, u.environment, u.api, u.deployment})
 	w.bases.delete(tuple{u.organization, u.base, u.environment, u.api, u.deployment})
-	if u.backend != "" {
-		w.uses.delete(tuple{u.organization, u.backend, u.environment, u.api, u.deployment})
+	for _, b := range u.backends {
+		w.uses.delete(tuple{u.organization, b, u.environment, u.api, u.deployment})
 	}
 }
 

@@ -46,7 +46,7 @@ func TestChangesAddUp(t *testing.T) {
 			case 3:
 				delete(next, snapshot.EntryKey(snapshot.ClassHosts, "acme", pick("g1", "g2")))
 			case 4:
-				if b := (snapshot.Backend{Organization: "acme", Name: "second", Endpoints: []string{"192.0.2.7:80"}}); rng.IntN(2) == 0 {
+				if b := (snapshot.Backend{Organization: "acme", Name: "second", Endpoints: snapshot.Endpoints("192.0.2.7:80")}); rng.IntN(2) == 0 {
 					next.put(b)
 				} else {
 					delete(next, keyOf(b))
@@ -250,7 +250,7 @@ func large(apis int) world {
 	}
 	for i := range apis {
 		name := fmt.Sprintf("service-%d", i)
-		w.put(snapshot.Backend{Organization: "acme", Name: name, Endpoints: []string{"192.0.2.9:80"}})
+		w.put(snapshot.Backend{Organization: "acme", Name: name, Endpoints: snapshot.Endpoints("192.0.2.9:80")})
 		w.put(largeAPI(i, 1))
 	}
 	return w

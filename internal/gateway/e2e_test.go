@@ -74,7 +74,7 @@ func (n *node) stop() {
 // world is the sample with the backend where it is.
 func (n *node) world() world {
 	w := sample()
-	w.put(snapshot.Backend{Organization: "acme", Name: "catalog", Endpoints: []string{n.backend.Listener.Addr().String()}})
+	w.put(snapshot.Backend{Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints(n.backend.Listener.Addr().String())})
 	return w
 }
 
@@ -167,7 +167,7 @@ func TestRefusalsOnTheWire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.put(snapshot.Backend{Organization: "acme", Name: "dead", Endpoints: []string{dead.Addr().String()}})
+	w.put(snapshot.Backend{Organization: "acme", Name: "dead", Endpoints: snapshot.Endpoints(dead.Addr().String())})
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -506,7 +506,7 @@ func TestReconfigurationUnderLoad(t *testing.T) {
 		api.Backend = []string{"catalog", "second"}[i%2]
 		next.put(api)
 		if i%2 == 1 { // a backend comes with the API and goes with it
-			next.put(snapshot.Backend{Organization: "acme", Name: "second", Endpoints: []string{second.Listener.Addr().String()}})
+			next.put(snapshot.Backend{Organization: "acme", Name: "second", Endpoints: snapshot.Endpoints(second.Listener.Addr().String())})
 		}
 		if i%3 == 0 {
 			delete(next, "api/acme/prod/open")
@@ -640,7 +640,7 @@ func TestStartWithLargeConfiguration(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") }))
 	defer backend.Close()
 	w := large(10_000)
-	w.put(snapshot.Backend{Organization: "acme", Name: "service-77", Endpoints: []string{backend.Listener.Addr().String()}})
+	w.put(snapshot.Backend{Organization: "acme", Name: "service-77", Endpoints: snapshot.Endpoints(backend.Listener.Addr().String())})
 	api := largeAPI(77, 1)
 	api.Request = nil
 	w.put(api)

@@ -218,7 +218,7 @@ func sample() world {
 	w := world{}
 	w.put(snapshot.Site{Organization: "acme", GatewayGroup: "eu", Name: "eu-west"})
 	w.put(snapshot.Hosts{Organization: "acme", Name: "public", Hostnames: []string{"api.example.com", "*.api.example.com"}, Environments: []string{"prod"}})
-	w.put(snapshot.Backend{Organization: "acme", Name: "catalog", Endpoints: []string{"192.0.2.9:80"}})
+	w.put(snapshot.Backend{Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints("192.0.2.9:80")})
 	w.put(snapshot.Product{
 		Organization: "acme", Name: "gold", APIs: []string{"catalog", "keyed"},
 		Quota: &snapshot.Limit{Limit: 3, WindowMillis: 365 * 86_400_000}, // no test sees two windows

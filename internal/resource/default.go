@@ -7,22 +7,11 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
-	"time"
 
 	v1 "hansa.dev/hansa/api/v1"
 )
 
-// The defaults of backends.
-const (
-	defaultConnect     = v1.Duration(5 * time.Second)
-	defaultResponse    = v1.Duration(30 * time.Second)
-	defaultIdle        = v1.Duration(60 * time.Second)
-	defaultMax         = 1024
-	defaultMaxIdle     = 128
-	defaultTunnel      = v1.Duration(10 * time.Minute)
-	defaultIdleTimeout = v1.Duration(90 * time.Second)
-	defaultKeyHeader   = "X-API-Key"
-)
+const defaultKeyHeader = "X-API-Key"
 
 // Default fills in every default that the comments of api/v1 name, in place. It is idempotent. It does not know the
 // organization that the caller works in: Decode fills that in.
@@ -49,25 +38,11 @@ func or[T comparable](p *T, def T) {
 	}
 }
 
-func defaultBackend(b *v1.BackendSpec) {
-	or(&b.Protocol, "http")
-	if b.Timeouts == nil {
-		b.Timeouts = new(v1.BackendTimeouts)
-	}
-	or(&b.Timeouts.Connect, defaultConnect)
-	or(&b.Timeouts.Response, defaultResponse)
-	or(&b.Timeouts.Idle, defaultIdle)
-	or(&b.Timeouts.Tunnel, defaultTunnel)
-	if b.Connections == nil {
-		b.Connections = new(v1.BackendConnections)
-	}
-	or(&b.Connections.Max, defaultMax)
-	or(&b.Connections.MaxIdle, min(defaultMaxIdle, b.Connections.Max))
-	or(&b.Connections.IdleTimeout, defaultIdleTimeout)
-}
-
 func defaultAPI(a *v1.APISpec) {
 	or(&a.BackendPath, "/")
+	if a.Mirror != nil {
+		or(&a.Mirror.Percent, 100)
+	}
 	keyed := defaultPolicies(a.Policies, false)
 	for i := range a.Operations {
 		op := &a.Operations[i]

@@ -316,7 +316,7 @@ func TestExplain(t *testing.T) {
 	for _, tt := range []struct{ kind, path, want, err string }{
 		{kind: "api", path: "spec.operations.path", want: "API.spec.operations.path\ntype: text\n\n  path is the path below the base path;"},
 		{kind: "APIs", path: "operations[0].policies.request.apiKey", want: "header  <text>"},
-		{kind: "Backend", want: "spec  <fields> required"},
+		{kind: "API", want: "spec  <fields> required"},
 		{kind: "environmentgroups", path: "metadata.labels", want: "type: map of text"},
 		{kind: "Product", path: "quota.window", want: "type: duration"},
 		{kind: "Backend", path: "spec.protocol", want: "type: http | https"},

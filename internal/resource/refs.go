@@ -1,6 +1,10 @@
 package resource
 
-import v1 "hansa.dev/hansa/api/v1"
+import (
+	"iter"
+
+	v1 "hansa.dev/hansa/api/v1"
+)
 
 // Reference is a field that names another resource.
 type Reference struct {
@@ -40,9 +44,15 @@ func References(o *v1.Object) []Reference {
 		for i, e := range spec.Environments {
 			add(index("spec.environments", i), v1.KindEnvironment, e)
 		}
+	case *v1.BackendSpec:
+		for i, e := range spec.Endpoints {
+			if e.Site != "" {
+				add(join(index("spec.endpoints", i), "site"), v1.KindSite, e.Site)
+			}
+		}
 	case *v1.APISpec:
-		if spec.Backend != "" {
-			add("spec.backend", v1.KindBackend, spec.Backend)
+		for path, name := range Backends("spec", spec) {
+			add(path, v1.KindBackend, name)
 		}
 	case *v1.APIRevisionSpec:
 		add("spec.api", v1.KindAPI, spec.API)
@@ -65,4 +75,24 @@ func References(o *v1.Object) []Reference {
 		}
 	}
 	return refs
+}
+
+// Backends yields the backends that an API needs, each with the path of the field that names it. path is that of the
+// spec: "spec".
+func Backends(path string, api *v1.APISpec) iter.Seq2[string, string] {
+	return func(yield func(path, name string) bool) {
+		if api.Backend != "" && !yield(join(path, "backend"), api.Backend) {
+			return
+		}
+		if api.Split != nil {
+			for i, b := range api.Split.Backends {
+				if !yield(join(index(join(path, "split.backends"), i), "backend"), b.Backend) {
+					return
+				}
+			}
+		}
+		if api.Mirror != nil {
+			yield(join(path, "mirror.backend"), api.Mirror.Backend)
+		}
+	}
 }

@@ -31,11 +31,17 @@ const (
 // enums returns the values that a field may have besides "", by type and field as in docs.json. Schema shows them too.
 func enums() map[string][]string {
 	return map[string][]string{
-		"BackendSpec.protocol": {"http", "https"},
-		"Definition.format":    {"openapi"},
-		"RateLimitPolicy.by":   {"subscription", "application", "clientIP", "api"},
-		"QuotaPolicy.by":       {"subscription", "application", "api"},
-		"RoleBinding.role":     {"admin", "editor", "viewer"},
+		"BackendSpec.protocol":      {"http", "https"},
+		"BackendSpec.httpVersion":   {"1.0", "1.1", "2", "auto"},
+		"BackendSpec.proxyProtocol": {"v1", "v2"},
+		"Discovery.type":            {"dns", "srv"},
+		"Discovery.family":          {"any", "ipv4", "ipv6"},
+		"LoadBalancing.method":      {"roundRobin", "random", "leastRequests", "responseTime", "consistentHash"},
+		"HealthCheck.type":          {"http", "tcp", "grpc"},
+		"Definition.format":         {"openapi"},
+		"RateLimitPolicy.by":        {"subscription", "application", "clientIP", "api"},
+		"QuotaPolicy.by":            {"subscription", "application", "api"},
+		"RoleBinding.role":          {"admin", "editor", "viewer"},
 	}
 }
 

@@ -20,6 +20,8 @@ func (c *checker) api(path string, a *v1.APISpec) {
 	if a.Backend != "" {
 		c.ref(join(path, "backend"), a.Backend)
 	}
+	c.split(path, a)
+	c.mirror(path, a)
 	if a.MaxRequestBytes < 0 {
 		c.fault(join(path, "maxRequestBytes"), CodeOutOfRange, fmt.Sprint(a.MaxRequestBytes), "it is below 0", "write 0 for no bound")
 	}
@@ -32,8 +34,53 @@ func (c *checker) api(path string, a *v1.APISpec) {
 	}
 	c.policies(path, a)
 	c.operations(join(path, "operations"), a.Operations)
-	if a.Backend == "" {
+	if a.Backend == "" && a.Split == nil {
 		c.needsBackend(path, a)
+	}
+}
+
+func (c *checker) split(path string, a *v1.APISpec) {
+	if a.Split == nil {
+		return
+	}
+	path, s := join(path, "split"), a.Split
+	if a.Backend != "" {
+		c.fault(path, CodeInvalid, "", "the field backend is set as well", "move that backend into the list of the split")
+	}
+	if len(s.Backends) < 2 {
+		c.fault(join(path, "backends"), CodeRequired, "", "a split needs two backends", "name another one, or write backend instead of split")
+	}
+	if len(s.Backends) > maxSplit {
+		c.tooMany(join(path, "backends"), len(s.Backends), maxSplit)
+	}
+	seen, sum := map[string]bool{}, 0
+	for i, b := range s.Backends {
+		at := index(join(path, "backends"), i)
+		c.ref(join(at, "backend"), b.Backend)
+		if seen[b.Backend] {
+			c.duplicate(join(at, "backend"), b.Backend)
+		}
+		seen[b.Backend] = true
+		c.number(join(at, "weight"), int64(b.Weight), 0, 1000)
+		sum += b.Weight
+	}
+	if sum <= 0 && len(s.Backends) > 0 {
+		c.fault(join(path, "backends"), CodeInvalid, "", "no backend has a weight above 0", "give one of them a weight")
+	}
+	if s.StickBy != nil {
+		c.hashBy(join(path, "stickBy"), s.StickBy)
+	}
+}
+
+func (c *checker) mirror(path string, a *v1.APISpec) {
+	if a.Mirror == nil {
+		return
+	}
+	path = join(path, "mirror")
+	c.ref(join(path, "backend"), a.Mirror.Backend)
+	c.number(join(path, "percent"), int64(a.Mirror.Percent), 1, 100)
+	if a.Backend == "" && a.Split == nil {
+		c.fault(path, CodeInvalid, a.Mirror.Backend, "the API forwards nothing that could be copied", "name a backend, or remove the mirror")
 	}
 }
 

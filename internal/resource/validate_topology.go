@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"strings"
-	"time"
 
 	v1 "hansa.dev/hansa/api/v1"
 )
@@ -42,61 +41,6 @@ func (c *checker) environmentGroup(g *v1.EnvironmentGroupSpec) {
 		seen[strings.ToLower(h)] = true
 	}
 	c.refs("spec.environments", g.Environments)
-}
-
-func (c *checker) backend(b *v1.BackendSpec) {
-	c.enum("spec.protocol", "BackendSpec.protocol", b.Protocol)
-	c.endpoints(b.Endpoints)
-	if b.Host != "" && b.Host != "endpoint" {
-		fault := hostFault(b.Host)
-		if fault != "" && addressFault(b.Host+":80") == "" { // an IPv6 address in brackets
-			fault = ""
-		}
-		if fault != "" {
-			fault = addressFault(b.Host)
-		}
-		if fault != "" {
-			c.fault("spec.host", CodeInvalid, b.Host, "the host is not one: "+fault, `write a host name, host:port or "endpoint"`)
-		}
-	}
-	if b.TLS != nil {
-		c.backendTLS(b)
-	}
-	if t := b.Timeouts; t != nil {
-		c.between("spec.timeouts.connect", t.Connect, 10*time.Millisecond, 5*time.Minute)
-		c.between("spec.timeouts.response", t.Response, 10*time.Millisecond, 24*time.Hour)
-		c.between("spec.timeouts.idle", t.Idle, 10*time.Millisecond, 24*time.Hour)
-		c.between("spec.timeouts.tunnel", t.Tunnel, time.Second, 7*24*time.Hour)
-	}
-	if n := b.Connections; n != nil {
-		c.number("spec.connections.max", int64(n.Max), 1, 65_536)
-		c.number("spec.connections.maxIdle", int64(n.MaxIdle), 1, int64(max(n.Max, 1)))
-		c.between("spec.connections.idleTimeout", n.IdleTimeout, time.Second, 24*time.Hour)
-	}
-}
-
-func (c *checker) endpoints(endpoints []v1.Endpoint) {
-	if len(endpoints) == 0 {
-		c.fault("spec.endpoints", CodeRequired, "", "a backend needs an endpoint", `write at least one: [{address: "10.0.0.1:8080"}]`)
-	}
-	if len(endpoints) > maxEndpoints {
-		c.tooMany("spec.endpoints", len(endpoints), maxEndpoints)
-	}
-	seen := map[string]bool{}
-	for i, e := range endpoints {
-		path := join(index("spec.endpoints", i), "address")
-		if fault := addressFault(e.Address); fault != "" {
-			remedy := `write host:port, such as "catalog.internal:8080" or "[2001:db8::1]:443"`
-			if strings.Contains(e.Address, "://") {
-				remedy = "write host:port alone; spec.protocol says http or https"
-			}
-			c.fault(path, CodeInvalid, e.Address, fmt.Sprintf("%q is not an address: %s", shorten(e.Address), fault), remedy)
-		}
-		if seen[e.Address] {
-			c.duplicate(path, e.Address)
-		}
-		seen[e.Address] = true
-	}
 }
 
 func (c *checker) backendTLS(b *v1.BackendSpec) {

@@ -48,7 +48,9 @@ type API struct {
 	Revision        uint64      `json:"revision"`
 	BasePath        string      `json:"basePath"`          // canonical: leading slash, no trailing one; "/" for the root
 	Backend         string      `json:"backend,omitempty"` // name within the organization
-	BackendPath     string      `json:"backendPath"`       // canonical, as BasePath
+	Split           *Split      `json:"split,omitempty"`   // instead of Backend
+	Mirror          *Mirror     `json:"mirror,omitempty"`
+	BackendPath     string      `json:"backendPath"` // canonical, as BasePath
 	Operations      []Operation `json:"operations,omitempty"`
 	Request         []Policy    `json:"request,omitempty"`
 	Response        []Policy    `json:"response,omitempty"`
@@ -68,24 +70,6 @@ type Operation struct {
 type Policy struct {
 	Use    string          `json:"use"` // the name in policyspec: "apiKey"
 	Config json.RawMessage `json:"config,omitempty"`
-}
-
-// Backend is the content of the entry of a backend, with every default filled in. Durations are in milliseconds.
-type Backend struct {
-	Organization      string   `json:"organization"`
-	Name              string   `json:"name"`
-	TLS               bool     `json:"tls,omitempty"`
-	ServerName        string   `json:"serverName,omitempty"`
-	CA                string   `json:"ca,omitempty"`
-	Host              string   `json:"host,omitempty"`
-	Endpoints         []string `json:"endpoints"` // host:port
-	ConnectMillis     int64    `json:"connectMillis"`
-	ResponseMillis    int64    `json:"responseMillis"`
-	IdleMillis        int64    `json:"idleMillis"`
-	TunnelMillis      int64    `json:"tunnelMillis,omitempty"`
-	MaxConns          int      `json:"maxConns"`
-	MaxIdleConns      int      `json:"maxIdleConns"`
-	IdleTimeoutMillis int64    `json:"idleTimeoutMillis"`
 }
 
 // Product is the content of the entry of a product.

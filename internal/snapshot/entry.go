@@ -14,7 +14,7 @@ import (
 
 // ReaderVersion is the newest form of entries that this build can run. An entry with a higher MinReader is kept
 // and passed over if it is not critical, and refuses the whole checkpoint if it is (contract N-2).
-const ReaderVersion = 1
+const ReaderVersion = 2
 
 // The limits of one entry. They hold for what is made and for what is received.
 const (

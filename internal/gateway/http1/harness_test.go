@@ -148,7 +148,7 @@ func start(t *testing.T, script func(net.Conn), s setup) *gateway {
 	sw := sweep.New()
 	wg.Go(func() { _ = sw.Run(ctx) })
 	if script != nil {
-		s.backend.Endpoints = append(s.backend.Endpoints, listen(t, &wg, script))
+		s.backend.Endpoints = append(s.backend.Endpoints, snapshot.Endpoints(listen(t, &wg, script))...)
 	}
 	registry, err := upstream.New(upstream.Options{Sweeper: sw})
 	if err != nil {

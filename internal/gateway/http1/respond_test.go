@@ -238,7 +238,7 @@ func TestConnectFaults(t *testing.T) {
 	}
 	nobody := l.Addr().String()
 	l.Close()
-	g := start(t, nil, setup{backend: snapshot.Backend{Endpoints: []string{nobody}}})
+	g := start(t, nil, setup{backend: snapshot.Backend{Endpoints: snapshot.Endpoints(nobody)}})
 	c := g.dial(t)
 	for range 2 {
 		c.send(get)
@@ -255,7 +255,7 @@ func TestConnectFaults(t *testing.T) {
 	c.receive("GET").check(t, 503, "upstream-none")
 
 	// With another endpoint nobody notices.
-	both := start(t, echo, setup{backend: snapshot.Backend{Endpoints: []string{nobody}}})
+	both := start(t, echo, setup{backend: snapshot.Backend{Endpoints: snapshot.Endpoints(nobody)}})
 	c = both.dial(t)
 	for range 4 {
 		c.send(get)

@@ -44,7 +44,7 @@ func webSocket(t *testing.T) setup {
 	}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close() })
-	return setup{backend: snapshot.Backend{Endpoints: []string{l.Addr().String()}}}
+	return setup{backend: snapshot.Backend{Endpoints: snapshot.Endpoints(l.Addr().String())}}
 }
 
 func dialWebSocket(t *testing.T, g *gateway) *websocket.Conn {

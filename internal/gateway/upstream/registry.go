@@ -233,7 +233,8 @@ func newSettings(content *snapshot.Backend, old *settings) (*settings, error) {
 		}
 		s.tls = cfg
 	}
-	for _, address := range content.Endpoints {
+	for _, ep := range content.Endpoints {
+		address := ep.Address
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return nil, fmt.Errorf("endpoint %q is not host:port: %w", address, err)
 		}

@@ -203,7 +203,7 @@ func TestTurns(t *testing.T) {
 		for _, a := range []string{"a:1", "b:1", "c:1"} {
 			r.serve[a] = answering(a)
 		}
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1", "b:1", "c:1"}})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1", "b:1", "c:1")})
 		seen := map[string]int{}
 		for range 30 {
 			seen[outcome(b, get("/"), new(down))]++
@@ -226,7 +226,7 @@ func TestTurns(t *testing.T) {
 func TestPassOver(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, r *rig) {
 		r.serve["b:1"] = answering("b")
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1", "b:1"}})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1", "b:1")})
 		for range 10 {
 			check(t, outcome(b, get("/"), new(down)), "200 b") // at the price of a second try, if it was a's turn
 		}
@@ -254,7 +254,7 @@ func TestPassOver(t *testing.T) {
 		}
 		delete(r.serve, "a:1")
 		r.serve["b:1"] = nil
-		b = r.commit(t, snapshot.Backend{Endpoints: []string{"a:2", "b:2"}})
+		b = r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:2", "b:2")})
 		for range 3 { // all of them are down: they are tried all the same
 			check(t, outcome(b, get("/"), new(down)), "upstream-connect")
 		}
@@ -273,7 +273,7 @@ func TestBusy(t *testing.T) {
 				_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
 			}
 		}
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1"}, MaxConns: 2})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1"), MaxConns: 2})
 		done := make(chan string)
 		for range 2 {
 			go func() { done <- outcome(b, get("/"), new(down)) }()
@@ -307,7 +307,7 @@ func TestPool(t *testing.T) {
 				}
 			}
 		}
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1"}, MaxIdleConns: 2, IdleTimeoutMillis: 10_000})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1"), MaxIdleConns: 2, IdleTimeoutMillis: 10_000})
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() { check(t, outcome(b, get("/"), new(down)), "204 ") })
@@ -341,7 +341,7 @@ func TestPool(t *testing.T) {
 func TestStale(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, r *rig) {
 		r.serve["a:1"] = times(1, "a")
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1"}})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1")})
 		for i := range 3 {
 			x := get("/")
 			check(t, outcome(b, x, new(down)), "200 a")
@@ -393,7 +393,7 @@ func TestTimeouts(t *testing.T) {
 					_, _ = io.Copy(io.Discard, c)
 				}
 			}
-			b := r.commit(t, snapshot.Backend{Endpoints: []string{name}, ResponseMillis: 20_000, IdleMillis: 5_000})
+			b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints(name), ResponseMillis: 20_000, IdleMillis: 5_000})
 			begin := time.Now()
 			check(t, outcome(b, get("/"), new(down)), want)
 			if took := time.Since(begin); took < after || took > after+8*sweep.Tick {
@@ -414,7 +414,7 @@ func TestGone(t *testing.T) {
 			_, _ = io.Copy(io.Discard, c)
 			closed <- struct{}{}
 		}
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1"}})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1")})
 		d := new(down)
 		d.gone.Store(true)
 		begin := time.Now()
@@ -439,10 +439,10 @@ func TestGone(t *testing.T) {
 func TestCommit(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, r *rig) {
 		r.serve["a:1"], r.serve["b:1"] = answering("a"), answering("b")
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1"}})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1")})
 		check(t, outcome(b, get("/"), new(down)), "200 a")
 		// Other settings: same handle, same connection.
-		if again := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1", "b:1"}, ResponseMillis: 1}); again != b {
+		if again := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1", "b:1"), ResponseMillis: 1}); again != b {
 			t.Error("the backend has another handle")
 		}
 		check(t, outcome(b, get("/"), new(down))+outcome(b, get("/"), new(down)), "200 a200 b")
@@ -450,17 +450,17 @@ func TestCommit(t *testing.T) {
 			t.Errorf("%d connections to a, want 1", n)
 		}
 		// A plan that is not committed changes nothing.
-		if _, err := r.Prepare([]snapshot.Backend{{Organization: "acme", Name: "catalog", Endpoints: []string{"c:1"}}}); err != nil {
+		if _, err := r.Prepare([]snapshot.Backend{{Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints("c:1")}}); err != nil {
 			t.Fatal(err)
 		}
 		check(t, outcome(b, get("/"), new(down)), "200 a")
 		// An endpoint that is gone is let go of; the same with TLS is another one.
-		r.commit(t, snapshot.Backend{Endpoints: []string{"b:1"}})
+		r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("b:1")})
 		if got := r.values(t, "hansa_upstream_connections"); len(got) != 1 || got["b:1 idle"] != 1 {
 			t.Errorf("connections: %v", got)
 		}
 		// A backend that is gone goes on serving who still has it, without keeping connections.
-		r.commit(t, snapshot.Backend{Name: "other", Endpoints: []string{"a:1"}})
+		r.commit(t, snapshot.Backend{Name: "other", Endpoints: snapshot.Endpoints("a:1")})
 		check(t, outcome(b, get("/"), new(down)), "200 b")
 		if used, idle := b.settings.Load().endpoints[0].counts(); used+idle != 0 {
 			t.Errorf("%d used and %d idle connections are left", used, idle)
@@ -470,8 +470,8 @@ func TestCommit(t *testing.T) {
 		}
 		// Nonsense is refused as a whole, naming every culprit.
 		_, err := r.Prepare([]snapshot.Backend{
-			{Organization: "acme", Name: "one", Endpoints: []string{"a"}},
-			{Organization: "acme", Name: "two", TLS: true, CA: "x", Endpoints: []string{"a:1"}},
+			{Organization: "acme", Name: "one", Endpoints: snapshot.Endpoints("a")},
+			{Organization: "acme", Name: "two", TLS: true, CA: "x", Endpoints: snapshot.Endpoints("a:1")},
 		})
 		if err == nil || !strings.Contains(err.Error(), `"one"`) || !strings.Contains(err.Error(), `"two"`) {
 			t.Errorf("Prepare: %v", err)
@@ -482,7 +482,7 @@ func TestCommit(t *testing.T) {
 func TestTwice(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, r *rig) {
 		r.serve["a:1"], r.serve["b:1"] = answering("a"), answering("b")
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1", "a:1", "b:1"}})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1", "a:1", "b:1")})
 		n := 0
 		for range 30 {
 			if outcome(b, get("/"), new(down)) == "200 a" {
@@ -510,7 +510,7 @@ func TestHosts(t *testing.T) {
 			}
 		}
 		for rule, want := range map[string]string{"": "a", "endpoint": "a:1", "b.example": "b.example"} {
-			b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1"}, Host: rule})
+			b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1"), Host: rule})
 			check(t, outcome(b, get("/"), new(down)), "200 "+want)
 		}
 	})
@@ -520,7 +520,7 @@ func TestHosts(t *testing.T) {
 func TestMaxRequestBytes(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, r *rig) {
 		r.serve["a:1"] = answering("a")
-		b := r.commit(t, snapshot.Backend{Endpoints: []string{"a:1"}})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1")})
 		for _, tt := range []struct {
 			size  int
 			known bool
