@@ -51,6 +51,7 @@ const (
 	NotConfigured
 	Draining
 	Overloaded
+	LoopDetected
 	Internal
 
 	// ClientGone is not answered: nobody is there to read it.
@@ -107,6 +108,7 @@ var codes = [numCodes]codeInfo{
 	NotConfigured: {"not-configured", 503, "The gateway has no configuration yet"},
 	Draining:      {"draining", 503, "The gateway is shutting down"},
 	Overloaded:    {"overloaded", 503, "The gateway has too many connections"},
+	LoopDetected:  {"loop-detected", 508, "The request has come back to where it was before"},
 	Internal:      {"internal", 500, "The gateway failed"},
 
 	ClientGone: {"client-gone", 499, "The client closed the connection"},

@@ -31,6 +31,9 @@ type Listener struct {
 	KeyFile  string `json:"tlsKeyFile,omitempty"`
 	// MaxConns bounds its connections. 0: the bound of the gateway.
 	MaxConns int `json:"maxConns,omitempty"`
+	// Proxies are the networks of load balancers whose connections begin with a PROXY header, which tells the client's
+	// address. None: those of the gateway.
+	Proxies []netip.Prefix `json:"proxyProtocol,omitempty"`
 	// Trusted are the proxies whose X-Forwarded fields are believed here. None: those of the gateway.
 	Trusted []netip.Prefix `json:"trustedProxies,omitempty"`
 }
@@ -261,21 +264,24 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 		const handshake = 10 * time.Second
 		how = http1.Conn{Scheme: "https", Upgrade: listen.Handshake(cert.Config(), handshake)}
 	}
-	trusted := spec.Trusted
+	trusted, proxies := spec.Trusted, spec.Proxies
 	if len(trusted) == 0 {
 		trusted = o.Trusted
+	}
+	if len(proxies) == 0 {
+		proxies = o.Proxies
 	}
 	d := &door{spec: spec}
 	var err error
 	d.engine, err = http1.New(http1.Options{
 		Handler: g.core, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
-		Timeouts: o.Timeouts, Rules: ingress.Rules{Trusted: trusted},
+		Timeouts: o.Timeouts, Limits: o.Limits, Rules: ingress.Rules{Trusted: trusted, Forwarded: o.Forwarded, Via: o.Via},
 	})
 	if err != nil {
 		return nil, err
 	}
 	lo := listen.Options{
-		Name: spec.Name, Address: spec.Address, MaxConns: cmp.Or(spec.MaxConns, o.MaxConns),
+		Name: spec.Name, Address: spec.Address, MaxConns: cmp.Or(spec.MaxConns, o.MaxConns), Proxies: proxies,
 		Serve: func(c net.Conn) {
 			how := how
 			how.Net = c

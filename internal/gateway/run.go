@@ -3,7 +3,9 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -41,6 +43,15 @@ type Options struct {
 	MaxConns int
 	// Timeouts bound the time that clients may take.
 	Timeouts http1.Timeouts
+	// Limits bound the heads of requests. Default: h1.DefaultLimits.
+	Limits h1.Limits
+	// Proxies are the load balancers whose connections begin with a header of the PROXY protocol. Default: none.
+	Proxies []netip.Prefix
+	// Forwarded sends the field of RFC 7239 to backends beside X-Forwarded-*.
+	Forwarded bool
+	// Via is the name under which the gateway adds itself to Via, and knows a request that has come round in a circle.
+	// Default: "hansa-" and a number that is this process's alone; "off": neither.
+	Via string
 	// Trusted are the proxies whose X-Forwarded-For is believed.
 	Trusted []netip.Prefix
 	// AccessLog is the file of the access log: "-" for standard output, "" for none.
@@ -74,6 +85,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.RetireLimit <= 0 {
 		o.RetireLimit = time.Hour
+	}
+	switch o.Via {
+	case "":
+		o.Via = fmt.Sprintf("hansa-%08x", rand.Uint32()) //nolint:gosec // tells processes apart, guards nothing
+	case "off":
+		o.Via = ""
 	}
 	if o.Engine == nil {
 		o.Engine = quota.Local{}
