@@ -260,7 +260,7 @@ func (s *session) gatewayCommand() *cobra.Command {
 	n, o := new(node), app.GatewayOptions{}
 	var joinTokenFile, passphraseFile string
 	var at atRest
-	var trusted []string
+	var trusted, proxies []string
 	c := &cobra.Command{
 		Use:   "gateway",
 		Short: "Run a gateway",
@@ -277,6 +277,8 @@ from what its data folder holds; it goes on serving when the control node is awa
 	f.StringVar(&o.CertFile, "tls-cert-file", "", "certificate of --https-addr, in PEM; it may be replaced while the gateway runs")
 	f.StringVar(&o.KeyFile, "tls-key-file", "", "private key of --https-addr, in PEM")
 	f.StringSliceVar(&trusted, "trusted-proxy", nil, "address or range (10.0.0.0/8) of proxies whose X-Forwarded fields are believed; may be repeated")
+	f.StringSliceVar(&proxies, "proxy-protocol", nil, "address or range of load balancers whose connections begin with a PROXY header (version 1 or 2); may be repeated")
+	clientFlags(f, &o)
 	f.StringVar(&o.AdminAddr, "admin-addr", "127.0.0.1:8085", "health and metrics")
 	f.StringVar(&o.Name, "name", "", "name that the gateway joins with (default: the name of the host)")
 	f.StringSliceVar(&o.Control, "control", nil, "link address (host:port) of a control node; may be repeated")
@@ -296,7 +298,13 @@ from what its data folder holds; it goes on serving when the control node is awa
 			if o.Passphrase, err = secretFile(passphraseFile); err != nil {
 				return nil, err
 			}
-			if o.Trusted, err = prefixes(trusted); err != nil {
+			if o.Trusted, err = prefixes("trusted-proxy", trusted); err != nil {
+				return nil, withExit(ExitUsage, err)
+			}
+			if o.Proxies, err = prefixes("proxy-protocol", proxies); err != nil {
+				return nil, withExit(ExitUsage, err)
+			}
+			if err := checkClientFlags(&o); err != nil {
 				return nil, withExit(ExitUsage, err)
 			}
 			o.Keys = at.provider(s, n.data)
@@ -327,7 +335,7 @@ func (a *atRest) provider(s *session, data string) keys.Provider {
 }
 
 // prefixes reads addresses and ranges of addresses.
-func prefixes(texts []string) ([]netip.Prefix, error) {
+func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, text := range texts {
 		p, err := netip.ParsePrefix(text)
@@ -335,7 +343,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--trusted-proxy: %q is not an address or a range such as 10.0.0.0/8", text)
+			return nil, fmt.Errorf("--%s: %q is not an address or a range such as 10.0.0.0/8", flag, text)
 		}
 		all = append(all, p.Masked())
 	}
