@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/gateway/listen"
@@ -29,6 +30,12 @@ type Listener struct {
 	// CertFile and KeyFile, in PEM, make it speak TLS. They may be replaced while it runs.
 	CertFile string `json:"tlsCertFile,omitempty"`
 	KeyFile  string `json:"tlsKeyFile,omitempty"`
+	// TLS makes it speak TLS with the certificates of the gateway. With CertFile it need not be set.
+	TLS bool `json:"tls,omitempty"`
+	// TLSMinVersion is the lowest version of TLS: 1.2 or 1.3. "": that of the gateway.
+	TLSMinVersion string `json:"tlsMinVersion,omitempty"`
+	// TLSCiphers are the names of the cipher suites of TLS 1.2. None: those of the gateway.
+	TLSCiphers []string `json:"tlsCiphers,omitempty"`
 	// MaxConns bounds its connections. 0: the bound of the gateway.
 	MaxConns int `json:"maxConns,omitempty"`
 	// Proxies are the networks of load balancers whose connections begin with a PROXY header, which tells the client's
@@ -58,6 +65,10 @@ func (l *Listener) Validate() error {
 	if (l.CertFile == "") != (l.KeyFile == "") {
 		fault("tlsCertFile and tlsKeyFile must be given together")
 	}
+	t := TLSOptions{MinVersion: l.TLSMinVersion, Ciphers: l.TLSCiphers}
+	if err := t.Validate(); err != nil {
+		fault("%w", err)
+	}
 	if l.MaxConns < 0 {
 		fault("maxConns must not be negative, as %d is", l.MaxConns)
 	}
@@ -84,6 +95,7 @@ type door struct {
 	spec     Listener
 	listener *listen.Listener
 	engine   *http1.Server
+	secure   *secure            // nil: it speaks no TLS
 	stop     context.CancelFunc // ends accepting; set when it is open
 }
 
@@ -113,9 +125,12 @@ func (g *Gateway) Bind(ctx context.Context) error {
 	o := &g.opts
 	want := []Listener{{Name: "http", Address: o.HTTPAddr}}
 	if o.HTTPSAddr != "" {
-		want = append(want, Listener{Name: "https", Address: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile})
+		want = append(want, Listener{Name: "https", Address: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile, TLS: true})
 	}
-	err := g.SetListeners(ctx, append(want, o.Listeners...))
+	err := g.readCertificates()
+	if err == nil {
+		err = g.SetListeners(ctx, append(want, o.Listeners...))
+	}
 	if err == nil {
 		if g.adminListener = g.inherited(adminName, o.AdminAddr); g.adminListener == nil {
 			g.adminListener, err = new(net.ListenConfig).Listen(ctx, "tcp", o.AdminAddr)
@@ -255,15 +270,6 @@ func (g *Gateway) Sockets() (names, addresses []string, files []*os.File, err er
 // newDoor binds a listener. If was has the same address, its socket is used.
 func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door, error) {
 	o := &g.opts
-	how := http1.Conn{Scheme: "http"}
-	if spec.CertFile != "" {
-		cert, err := listen.LoadCertificate(spec.CertFile, spec.KeyFile, o.Log)
-		if err != nil {
-			return nil, err
-		}
-		const handshake = 10 * time.Second
-		how = http1.Conn{Scheme: "https", Upgrade: listen.Handshake(cert.Config(), handshake)}
-	}
 	trusted, proxies := spec.Trusted, spec.Proxies
 	if len(trusted) == 0 {
 		trusted = o.Trusted
@@ -282,18 +288,16 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 	}
 	lo := listen.Options{
 		Name: spec.Name, Address: spec.Address, MaxConns: cmp.Or(spec.MaxConns, o.MaxConns), Proxies: proxies,
-		Serve: func(c net.Conn) {
-			how := how
-			how.Net = c
-			d.engine.Serve(how)
-		},
-		Refuse: func(c net.Conn) {
-			how := how
-			how.Net = c
-			d.engine.Refuse(how)
-		},
-		Log: o.Log.With("component", "gateway.listen"), Registerer: o.Metrics,
+		Serve:  func(c net.Conn) { d.engine.Serve(http1.Conn{Net: c}) },
+		Refuse: func(c net.Conn) { d.engine.Refuse(http1.Conn{Net: c}) },
+		Log:    o.Log.With("component", "gateway.listen"), Registerer: o.Metrics,
 		Inherited: g.inherited(spec.Name, spec.Address),
+	}
+	if spec.TLS || spec.CertFile != "" {
+		if d.secure, err = g.newSecure(&spec, []string{handshake.HTTP1}); err != nil {
+			return nil, err
+		}
+		lo.Serve, lo.Refuse = func(c net.Conn) { g.serveTLS(d, c) }, nil
 	}
 	if was != nil && was.spec.Address == spec.Address {
 		if lo.Inherited, err = was.dup(); err != nil {
@@ -389,6 +393,9 @@ func (ds *doors) openLocked(d *door) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
 	ds.serving.Go(func() { ds.g.run(ctx, d.spec.Name, d.listener.Run) })
+	if d.secure != nil {
+		ds.serving.Go(func() { ds.g.run(ctx, d.spec.Name+" certificates", d.secure.run) })
+	}
 	ds.g.opts.Log.Info("listening", slog.String("listener", d.spec.Name), slog.String("address", d.listener.Addr().String()))
 }
 
@@ -410,6 +417,9 @@ func (ds *doors) retireLocked(d *door) {
 		ds.mu.Lock()
 		delete(ds.retiring, d)
 		ds.mu.Unlock()
+		if d.secure != nil {
+			d.secure.close()
+		}
 		ds.g.opts.Log.Info("listener removed", slog.String("listener", d.spec.Name), slog.Any("err", err))
 	})
 }
@@ -442,6 +452,22 @@ func (ds *doors) stop() {
 	for _, d := range ds.all {
 		if d.stop != nil {
 			d.stop()
+		}
+	}
+}
+
+// breakHandshakes ends the handshakes that are under way on a gateway that was stopped: no request can come of them.
+func (ds *doors) breakHandshakes() {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for _, d := range ds.all {
+		if d.secure != nil {
+			d.secure.handshake.Close()
+		}
+	}
+	for d := range ds.retiring {
+		if d.secure != nil {
+			d.secure.handshake.Close()
 		}
 	}
 }

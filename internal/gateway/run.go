@@ -17,6 +17,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/accesslog"
+	"hansa.dev/hansa/internal/gateway/certs"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/upstream"
@@ -29,9 +30,12 @@ import (
 type Options struct {
 	// HTTPAddr is where requests come in. Default: ":8080".
 	HTTPAddr string
-	// HTTPSAddr is where requests come in over TLS, with the certificate in CertFile and KeyFile, which may be replaced
-	// while the gateway runs. Default: "", nowhere.
+	// HTTPSAddr is where requests come in over TLS. Default: "", nowhere. CertFile and KeyFile, which may be replaced
+	// while the gateway runs, are the default certificate of all listeners; without them it comes from elsewhere, or clients
+	// must ask for a name.
 	HTTPSAddr, CertFile, KeyFile string
+	// TLS is what holds for TLS on all listeners.
+	TLS TLSOptions
 	// Listeners are further places where requests come in.
 	Listeners []Listener
 	// AdminAddr is where the gateway is watched; whoever can reach it may. Default: "127.0.0.1:8085".
@@ -113,10 +117,12 @@ type Gateway struct {
 	bodies  *h1.Pool
 	admin   *http.Server
 	counts  countsFile
+	certs   *certs.Store
 	drain   draining
 	started time.Time
 
 	doors         doors
+	certFiles     *certs.Files
 	adminListener net.Listener // set by Bind
 
 	background sync.WaitGroup // what ends last
@@ -158,6 +164,9 @@ func (g *Gateway) assemble() (err error) {
 		register: o.Metrics, engine: o.Engine, backends: upstreams{g.pool},
 	})
 	if err != nil {
+		return err
+	}
+	if err := g.makeCertificates(); err != nil {
 		return err
 	}
 	g.admin = newAdmin(g)
@@ -212,6 +221,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	rest, g.stopRest = context.WithCancel(context.WithoutCancel(ctx))
 	g.background.Go(func() { g.run(rest, "sweeper", g.sweeper.Run) })
 	g.background.Go(func() { g.run(rest, "upstream", g.pool.Run) })
+	g.background.Go(func() { g.run(rest, "certificates", g.certFiles.Run) })
 	g.background.Go(func() { g.core.tidy(rest) })
 	g.background.Go(func() { g.counts.run(rest, g.opts.Log) })
 	g.background.Go(func() {

@@ -27,7 +27,7 @@ var (
 // begin makes the exchange out of the head that the parser has read, n bytes of c.buf, or the refusal of it.
 func (c *conn) begin(n int, err error) {
 	c.begun = false
-	c.x.Scheme = c.info.Scheme
+	c.x.Scheme, c.x.TLS = c.info.Scheme, c.info.TLS
 	c.client.Introduce(&c.x)
 	c.ids.Next(&c.x.ID)
 	c.x.Protocol = exchange.HTTP11

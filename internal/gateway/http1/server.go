@@ -128,6 +128,8 @@ type Conn struct {
 	Upgrade func(net.Conn) (net.Conn, error)
 	// Scheme is http or https. Default: http.
 	Scheme string
+	// TLS is what is known of the connection, if it is one of TLS.
+	TLS *exchange.TLS
 	// Peer is the client, if it is not the other end of Net.
 	Peer netip.AddrPort
 }
