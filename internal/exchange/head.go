@@ -149,6 +149,18 @@ func (h *Head) All() iter.Seq2[View, View] {
 	}
 }
 
+// Size is one more than the highest number that At knows.
+func (h *Head) Size() int { return len(h.fields) }
+
+// At returns field i, counted from 0 in order, deleted ones included: those have the name nil.
+func (h *Head) At(i int) (id ID, name, value View) {
+	f := &h.fields[i]
+	if f.flags&flagGone != 0 {
+		return IDOther, nil, nil
+	}
+	return f.id, h.nameOf(f), h.valueOf(f)
+}
+
 // Set replaces all fields of that name by one. It reports false if h is full.
 func (h *Head) Set(n Name, value []byte) bool {
 	h.Del(n)

@@ -5,7 +5,6 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
-	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/router"
 	"hansa.dev/hansa/internal/quota"
@@ -26,7 +25,6 @@ type plan struct {
 // group is an environment group: the APIs behind some hostnames.
 type group struct {
 	spec  snapshot.Hosts
-	rule  *handshake.Rule // nil: nothing is asked of TLS
 	bases *router.Bases[*api]
 }
 
@@ -68,7 +66,11 @@ type routeData struct {
 }
 
 // find returns the route of a request and sets the path that the backend sees.
-func (g *group) find(x *exchange.Exchange) *exchange.Route {
+func (p *plan) find(x *exchange.Exchange) *exchange.Route {
+	g, ok := p.hosts.Match(x.Host)
+	if !ok {
+		return nil
+	}
 	m, ok := g.bases.Match(x.Path)
 	if !ok {
 		return nil

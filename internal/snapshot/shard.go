@@ -54,14 +54,14 @@ func ParseShard(at int, segment []byte) (*Shard, error) {
 // layout finds the parts of a segment, of which it makes a copy.
 func layout(segment []byte) (*Shard, error) {
 	data := string(segment)
-	bad := func() error { return fmt.Errorf("%w segment of %d bytes", ErrMalformed, len(data)) }
+	bad := fmt.Errorf("%w segment of %d bytes", ErrMalformed, len(data))
 	if len(data) < shardHeader || data[0] != shardVersion {
-		return nil, bad()
+		return nil, bad
 	}
 	n, d, t := uint64(le32(data, 1)), uint64(le32(data, 5)), uint64(le32(data, 9))
 	recs := shardHeader + d*4 + t + n*(sha256.Size+4)
 	if n == 0 || recs > uint64(len(data)) {
-		return nil, bad()
+		return nil, bad
 	}
 	s := &Shard{data: data, n: int(n), d: int(d), texts: shardHeader + 4*int(d)}
 	s.hashes = s.texts + int(t)
@@ -190,24 +190,12 @@ func (s *Shard) All() iter.Seq[Credential] {
 // With returns the shard that results from the changes. All of them must belong to this shard; of two with one
 // hash the last counts.
 func (s *Shard) With(changes []CredentialChange) *Shard {
-	return new(shardMaker).with(s, slices.Clone(changes))
-}
-
-// shardMaker makes shards, one after the other in the same memory, so that a change of a whole table leaves little
-// behind.
-type shardMaker struct {
-	merged []Credential
-	texts  []string
-	buf    []byte
-}
-
-// with is Shard.With. It brings the changes into another order.
-func (m *shardMaker) with(s *Shard, changes []CredentialChange) *Shard {
+	changes = slices.Clone(changes)
 	slices.SortStableFunc(changes, func(a, b CredentialChange) int { return a.Credential.Hash.Compare(b.Credential.Hash) })
-	merged := slices.Grow(m.merged[:0], s.Len()+len(changes))
+	merged := make([]Credential, 0, s.Len()+len(changes))
 	i, dirty := 0, false
 	for len(changes) > 0 {
-		c := &changes[0]
+		c := changes[0]
 		changes = changes[1:]
 		if len(changes) > 0 && changes[0].Credential.Hash == c.Credential.Hash {
 			continue
@@ -226,35 +214,33 @@ func (m *shardMaker) with(s *Shard, changes []CredentialChange) *Shard {
 			i++
 		}
 	}
-	m.merged = merged
 	if !dirty {
 		return s
 	}
 	for ; i < s.Len(); i++ {
 		merged = append(merged, s.at(i))
 	}
-	m.merged = merged
-	return m.encode(merged)
+	return newShard(merged)
 }
 
-// encode makes a shard of credentials that are in order of hash.
-func (m *shardMaker) encode(credentials []Credential) *Shard {
+// newShard encodes credentials that are in order of hash.
+func newShard(credentials []Credential) *Shard {
 	if len(credentials) == 0 {
 		return nil
 	}
-	texts := slices.Grow(m.texts[:0], 4*len(credentials))
+	texts := make([]string, 0, 4*len(credentials))
 	for i := range credentials {
 		c := &credentials[i]
 		texts = append(texts, c.Organization, c.Subscription, c.Application, c.Product)
 	}
-	m.texts = texts
 	slices.Sort(texts)
 	texts = slices.Compact(texts)
 	size := 0
 	for _, t := range texts {
 		size += len(t)
 	}
-	b := append(m.buf[:0], shardVersion)
+	b := make([]byte, 0, shardHeader+8*len(texts)+size+len(credentials)*(sha256.Size+4+40))
+	b = append(b, shardVersion)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(credentials)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(texts)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(size))
@@ -284,8 +270,7 @@ func (m *shardMaker) encode(credentials []Credential) *Shard {
 		b = binary.AppendUvarint(b, uint64(c.ExpiresAt))
 		binary.LittleEndian.PutUint32(b[ends+4*i:], uint32(len(b)-recs))
 	}
-	m.buf = b
-	s, err := layout(b) // which copies b
+	s, err := layout(b)
 	if err != nil {
 		panic(fmt.Sprintf("snapshot: own shard: %v", err)) // unreachable: the parts add up by construction
 	}

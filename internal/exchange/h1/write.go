@@ -18,13 +18,13 @@ const LastChunk = "0\r\n\r\n"
 func AppendLastChunk(dst []byte, trailers *exchange.Head) []byte {
 	dst = append(dst, '0', '\r', '\n')
 	if trailers != nil {
-		dst = trailers.AppendLines(dst, notInTrailers)
+		dst = trailers.AppendLines(dst, NotInTrailers)
 	}
 	return append(dst, '\r', '\n')
 }
 
-// notInTrailers are the fields that would change how a message is framed, routed, authenticated or read.
-const notInTrailers = exchange.HopByHop | 1<<exchange.IDHost | 1<<exchange.IDContentLength | 1<<exchange.IDContentType |
+// NotInTrailers are the fields that would change how a message is framed, routed, authenticated or read.
+const NotInTrailers = exchange.HopByHop | 1<<exchange.IDHost | 1<<exchange.IDContentLength | 1<<exchange.IDContentType |
 	1<<exchange.IDContentEncoding | 1<<exchange.IDContentRange | 1<<exchange.IDAuthorization | 1<<exchange.IDXAPIKey |
 	1<<exchange.IDCookie | 1<<exchange.IDSetCookie | 1<<exchange.IDExpect | 1<<exchange.IDRange |
 	1<<exchange.IDCacheControl | 1<<exchange.IDLocation | 1<<exchange.IDVary | 1<<exchange.IDDate | 1<<exchange.IDAge |

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -90,6 +91,10 @@ func (c *conn) handle(n int) sweep.Next {
 // pending.
 func (c *conn) advance() sweep.Next {
 	for c.filled > 0 {
+		if !c.regular && c.srv.HTTP2 != nil && bytes.HasPrefix(c.buf[:c.filled], http2Begin) {
+			c.http2 = true
+			return sweep.Leave
+		}
 		if c.collect == 0 {
 			if n, err := c.parse(); n == 0 && err == nil {
 				return sweep.ReadOn
@@ -99,8 +104,7 @@ func (c *conn) advance() sweep.Next {
 			}
 		}
 		if c.filled < c.collect {
-			c.bodyWaited = c.srv.Sweeper.Now() - c.bodyBegin
-			c.armBody(int64(c.filled) - c.headSize)
+			c.tcp.ArmRead(c.srv.Timeouts.Body)
 			return sweep.ReadOn
 		}
 		if c.collect > 0 {
@@ -168,7 +172,6 @@ func (c *conn) canCollect() bool {
 		return false
 	}
 	c.collect = int(n)
-	c.bodyBegin = c.srv.Sweeper.Now()
 	c.enlarge(c.collect)
 	return true
 }

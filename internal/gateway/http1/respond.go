@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"strconv"
 
@@ -122,6 +123,9 @@ func (c *conn) appendHead(out []byte, x *exchange.Exchange, body exchange.Source
 		out = append(out, c.srv.date.get(x.Start.Add(x.Upstream))...)
 		out = append(out, '\r', '\n')
 	}
+	if c.srv.Via != "" {
+		out = append(append(append(out, "Via: 1.1 "...), c.srv.Via...), '\r', '\n')
+	}
 	out = append(append(out, "X-Request-Id: "...), x.ID[:]...)
 	switch {
 	case x.Status == 101:
@@ -231,7 +235,7 @@ func (c *conn) breakOff(x *exchange.Exchange) {
 // reset closes the connection in a way that the client can tell from the end of a body.
 func (c *conn) reset() {
 	c.keep, c.broken = false, true
-	if t, ok := c.info.Net.(interface{ SetLinger(seconds int) error }); ok {
+	if t, ok := c.info.Net.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
 }

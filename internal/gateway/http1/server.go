@@ -3,6 +3,7 @@ package http1
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -27,9 +28,6 @@ type Timeouts struct {
 	Head time.Duration
 	// Body is how long a request's body may be silent. Default: 30s.
 	Body time.Duration
-	// MinRate is how many bytes a second of a request's body must come on average once Body has passed; time in which the
-	// backend is waited for does not count. Default: 128; negative: any rate will do.
-	MinRate int
 	// Write is how long the client may take to accept a piece of the response. Default: 30s.
 	Write time.Duration
 	// Park is how long an idle connection keeps its buffers. Default: 5s.
@@ -54,6 +52,19 @@ type Options struct {
 	Timeouts Timeouts
 	// Rules tell what of a client is believed and what backends are told of it.
 	ingress.Rules
+	// HTTP2 serves connections whose clients begin with the preface of HTTP/2, or have negotiated it by ALPN, until they
+	// end. Default: they are refused.
+	HTTP2 func(HandOver)
+}
+
+// HandOver is a connection that another engine goes on with. It is closed when that one returns.
+type HandOver struct {
+	Conn
+	// TCP is the connection with its deadlines, and Stream what requests are read from, on top of it or TCP itself.
+	TCP    *sweep.Conn
+	Stream io.ReadWriter
+	// Read is what has been read already.
+	Read []byte
 }
 
 func (o *Options) setDefaults() error {
@@ -77,7 +88,6 @@ func (o *Options) setDefaults() error {
 	setDefault(&t.Idle, 75*time.Second)
 	setDefault(&t.Head, 10*time.Second)
 	setDefault(&t.Body, 30*time.Second)
-	setDefault(&t.MinRate, 128)
 	setDefault(&t.Write, 30*time.Second)
 	setDefault(&t.Park, 5*time.Second)
 	return nil
@@ -101,6 +111,7 @@ type Server struct {
 	works    sync.Pool // of *work
 	leaving  atomic.Bool
 	draining atomic.Bool
+	handed   atomic.Int64 // connections that another engine serves
 
 	mu    sync.Mutex
 	conns map[*conn]struct{} // guarded by mu
@@ -128,8 +139,6 @@ type Conn struct {
 	Upgrade func(net.Conn) (net.Conn, error)
 	// Scheme is http or https. Default: http.
 	Scheme string
-	// TLS is what is known of the connection, if it is one of TLS.
-	TLS *exchange.TLS
 	// Peer is the client, if it is not the other end of Net.
 	Peer netip.AddrPort
 }
@@ -144,6 +153,9 @@ func (s *Server) Serve(info Conn) {
 	defer s.remove(c)
 	defer c.close()
 	c.serve()
+	if c.http2 {
+		c.handOver()
+	}
 }
 
 // Refuse answers 503 overloaded, whatever the client asks, and closes the connection. Of a connection that needs Upgrade
@@ -206,7 +218,7 @@ func (s *Server) CloseIdle() {
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return len(s.conns) - int(s.handed.Load())
 }
 
 // Drain ends the service: idle connections are closed at once, the others with the response that they are waiting for.

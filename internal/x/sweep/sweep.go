@@ -46,9 +46,11 @@ type Sweeper struct {
 }
 
 type shard struct {
-	mu    sync.Mutex
-	conns []*Conn // guarded by mu
-	due   []*Conn // of the sweep, kept for its memory
+	mu     sync.Mutex
+	conns  []*Conn  // guarded by mu
+	alarms []*Alarm // guarded by mu
+	due    []*Conn  // of the sweep, kept for its memory
+	ring   []func() // of the sweep, too
 }
 
 // New returns a Sweeper. Its clock stands still until Run is called.
@@ -96,12 +98,21 @@ func (s *Sweeper) sweep() {
 				sh.due = append(sh.due, c)
 			}
 		}
+		for _, a := range sh.alarms {
+			if a.due(now) {
+				sh.ring = append(sh.ring, a.ring)
+			}
+		}
 		sh.mu.Unlock()
 		for _, c := range sh.due {
 			c.expire(now)
 		}
+		for _, ring := range sh.ring {
+			ring()
+		}
 		clear(sh.due)
-		sh.due = sh.due[:0]
+		clear(sh.ring)
+		sh.due, sh.ring = sh.due[:0], sh.ring[:0]
 	}
 }
 
@@ -126,7 +137,8 @@ type Conn struct {
 	// Owner ends the waiting of Read when it is cancelled; nil for none. It belongs to the goroutine that reads.
 	Owner Owner
 
-	raw raw
+	raw    raw
+	sender sender
 }
 
 // Add starts looking after nc.
@@ -222,16 +234,27 @@ func (c *Conn) write(p []byte, n int) (int, error) {
 	for {
 		m, err := c.Conn.Write(p[n:])
 		n += m
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return n, err
+		if err == nil {
+			return n, nil
 		}
-		if err := c.Conn.SetWriteDeadline(time.Time{}); err != nil {
+		if err := c.writeWoken(err); err != nil {
 			return n, err
-		}
-		if c.writeBy.Load() < 0 {
-			return n, ErrTimeout
 		}
 	}
+}
+
+// writeWoken is called with the error that ended waiting to write. It returns why to give up, or nil.
+func (c *Conn) writeWoken(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if err := c.Conn.SetWriteDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if c.writeBy.Load() < 0 {
+		return ErrTimeout
+	}
+	return nil
 }
 
 // writeAll writes three pieces from the nth byte of all of them on.

@@ -1,0 +1,547 @@
+package http2
+
+import (
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/exchange/h2"
+)
+
+// The faults of a client that are not found in a frame or a header block alone.
+var (
+	errPreface      = &h2.Fault{Code: h2.ProtocolError, Detail: "the connection does not begin as HTTP/2"}
+	errUnsettled    = &h2.Fault{Code: h2.ProtocolError, Detail: "the first frame is not SETTINGS"}
+	errInterleaved  = &h2.Fault{Code: h2.ProtocolError, Detail: "another frame stands within a header block"}
+	errNoBlock      = &h2.Fault{Code: h2.ProtocolError, Detail: "a CONTINUATION frame continues nothing"}
+	errPush         = &h2.Fault{Code: h2.ProtocolError, Detail: "clients do not push"}
+	errStreamNumber = &h2.Fault{Code: h2.ProtocolError, Detail: "a stream is opened under a number that is even or too low"}
+	errIdleStream   = &h2.Fault{Code: h2.ProtocolError, Detail: "a frame names a stream that was not opened"}
+	errClosedStream = &h2.Fault{Code: h2.StreamClosed, Detail: "a frame names a stream that is closed"}
+	errFlow         = &h2.Fault{Code: h2.FlowControlError, Detail: "more data was sent than the window allows"}
+	errFlood        = &h2.Fault{Code: h2.EnhanceYourCalm, Detail: "too many frames that cost work and carry nothing"}
+	errBlockSize    = &h2.Fault{Code: h2.EnhanceYourCalm, Detail: "a header block is far larger than the limit"}
+
+	errOwnDependency = &h2.Fault{Code: h2.ProtocolError, Stream: true, Detail: "a stream depends on itself"}
+	errEnded         = &h2.Fault{Code: h2.StreamClosed, Stream: true, Detail: "a frame comes after the end of its stream"}
+	errStreamFlow    = &h2.Fault{Code: h2.FlowControlError, Stream: true, Detail: "more data was sent than the window of the stream allows"}
+	errLength        = &h2.Fault{Code: h2.ProtocolError, Stream: true, Detail: "Content-Length is not what was sent, or is no number"}
+	errUnended       = &h2.Fault{Code: h2.ProtocolError, Stream: true, Detail: "trailers do not end the stream"}
+)
+
+// blockFactor is how many times the limit of a head a header block may be large. What is over the limit is decoded and
+// dropped, so that the request can be answered.
+const blockFactor = 4
+
+// headerBlock is a header block that came in several frames, until it is complete.
+type headerBlock struct {
+	open   bool
+	end    bool // the stream ends with it
+	stream uint32
+	bytes  []byte
+	fault  *h2.Fault
+}
+
+// incoming is a DATA frame that is being read.
+type incoming struct {
+	stream        uint32
+	left, padding int
+	end           bool
+}
+
+// parse takes in what it can of b, and returns how much that was. Every error is a *h2.Fault and ends the connection.
+func (c *conn) parse(b []byte) (int, error) {
+	at := 0
+	if c.prefaced < len(h2.Preface) {
+		at = min(len(b), len(h2.Preface)-c.prefaced)
+		if string(b[:at]) != h2.Preface[c.prefaced:c.prefaced+at] {
+			return at, errPreface
+		}
+		c.prefaced += at
+	}
+	for {
+		if c.data.left+c.data.padding > 0 {
+			at += c.takeData(b[at:])
+			if c.data.left+c.data.padding > 0 {
+				return at, nil
+			}
+		}
+		rest := b[at:]
+		if len(rest) < h2.FrameHeaderSize {
+			return at, nil
+		}
+		h := h2.ParseFrameHeader(rest)
+		if err := c.expected(h); err != nil {
+			return at, err
+		}
+		if h.Type == h2.Data {
+			if h.Has(h2.FlagPadded) && len(rest) == h2.FrameHeaderSize && h.Length > 0 {
+				return at, nil // the size of the padding is needed, too
+			}
+			n, err := c.beginData(h, rest[h2.FrameHeaderSize:])
+			if err != nil {
+				return at, err
+			}
+			at += h2.FrameHeaderSize + n
+			continue
+		}
+		if len(rest) < h2.FrameHeaderSize+h.Length {
+			return at, nil
+		}
+		at += h2.FrameHeaderSize + h.Length
+		if err := c.frame(h, rest[h2.FrameHeaderSize:h2.FrameHeaderSize+h.Length]); err != nil {
+			return at, err
+		}
+	}
+}
+
+// expected tells whether a frame may come now.
+func (c *conn) expected(h h2.FrameHeader) error {
+	if err := h.Check(); err != nil {
+		return c.streamFault(h.Stream, err)
+	}
+	switch {
+	case !c.settled && (h.Type != h2.Settings || h.Has(h2.FlagAck)):
+		return errUnsettled
+	case c.block.open && (h.Type != h2.Continuation || h.Stream != c.block.stream):
+		return errInterleaved
+	case !c.block.open && h.Type == h2.Continuation:
+		return errNoBlock
+	case h.Type == h2.PushPromise:
+		return errPush
+	}
+	return nil
+}
+
+// streamFault resets the stream that is at fault, if it is only that; otherwise it returns the fault.
+func (c *conn) streamFault(id uint32, err error) error {
+	f, ok := err.(*h2.Fault)
+	if !ok || !f.Stream {
+		return err
+	}
+	c.mu.Lock()
+	if s := c.streams[id]; s != nil {
+		s.resetLocked(f.Code)
+	} else {
+		c.out = h2.AppendReset(c.out, id, f.Code)
+		c.kickLocked()
+	}
+	c.mu.Unlock()
+	return c.spend(h2.CostReset)
+}
+
+// spend takes n from the budget of the connection.
+func (c *conn) spend(n int) error {
+	if c.budget.Spend(n, c.srv.Sweeper.Now()) {
+		return nil
+	}
+	c.mu.Lock()
+	c.budget.Earn(c.earned)
+	c.earned = 0
+	c.mu.Unlock()
+	if c.budget.Spend(0, c.srv.Sweeper.Now()) {
+		return nil
+	}
+	return errFlood
+}
+
+// frame takes in a frame that is complete and may come now. It is not DATA.
+func (c *conn) frame(h h2.FrameHeader, content []byte) error {
+	switch h.Type {
+	case h2.Headers, h2.Continuation:
+		return c.headers(h, content)
+	case h2.Settings:
+		return c.settings(h, content)
+	case h2.WindowUpdate:
+		return c.windowUpdate(h.Stream, h2.ParseUint31(content))
+	case h2.ResetStream:
+		return c.resetStream(h.Stream)
+	case h2.Ping:
+		return c.ping(h, [8]byte(content))
+	case h2.Priority:
+		if h2.ParseUint31(content) == h.Stream {
+			return c.streamFault(h.Stream, errOwnDependency)
+		}
+	}
+	return c.spend(h2.CostEmpty)
+}
+
+func (c *conn) ping(h h2.FrameHeader, data [8]byte) error {
+	if h.Has(h2.FlagAck) {
+		if data == awayPing {
+			c.goAwayFinally()
+		}
+		return c.spend(h2.CostEmpty)
+	}
+	c.mu.Lock()
+	c.out = h2.AppendPing(c.out, true, data)
+	c.kickLocked()
+	c.mu.Unlock()
+	return c.spend(h2.CostPing)
+}
+
+func (c *conn) settings(h h2.FrameHeader, content []byte) error {
+	if h.Has(h2.FlagAck) {
+		return c.spend(h2.CostEmpty)
+	}
+	c.settled = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := h2.ParseSettings(content, func(s h2.SettingValue) error {
+		switch s.Setting {
+		case h2.InitialWindowSize:
+			change := int64(s.Value) - int64(c.initial)
+			c.initial = h2.Window(s.Value)
+			for _, st := range c.streams {
+				if err := st.window.Grow(change); err != nil {
+					return err
+				}
+				st.sendCond.Signal()
+			}
+		case h2.HeaderTableSize:
+			c.update = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c.out = h2.AppendSettingsAck(c.out)
+	c.kickLocked()
+	if !c.budget.Spend(h2.CostPing, c.srv.Sweeper.Now()) {
+		return errFlood
+	}
+	return nil
+}
+
+func (c *conn) windowUpdate(id, n uint32) error {
+	fault := h2.Increment(n)
+	c.mu.Lock()
+	if id == 0 {
+		if fault == nil {
+			fault = c.window.Grow(int64(n))
+			c.wakeWaitersLocked()
+		}
+		c.mu.Unlock()
+		if fault != nil {
+			return fault
+		}
+		return c.spend(h2.CostEmpty)
+	}
+	s, opened := c.streams[id], c.openedLocked(id)
+	switch {
+	case !opened:
+		c.mu.Unlock()
+		return errIdleStream
+	case s != nil:
+		if fault == nil {
+			fault = s.window.Grow(int64(n))
+			s.sendCond.Signal()
+		}
+		if f, ok := fault.(*h2.Fault); ok {
+			s.resetLocked(f.Code)
+		}
+	}
+	c.mu.Unlock()
+	return c.spend(h2.CostEmpty)
+}
+
+// openedLocked tells whether the client has opened that stream, or skipped it, which closes it.
+func (c *conn) openedLocked(id uint32) bool { return id&1 == 1 && id <= c.maxID }
+
+func (c *conn) resetStream(id uint32) error {
+	c.mu.Lock()
+	if !c.openedLocked(id) {
+		c.mu.Unlock()
+		return errIdleStream
+	}
+	cost := h2.CostEmpty
+	if s := c.streams[id]; s != nil {
+		if !s.answered {
+			cost = h2.CostReset
+		}
+		delete(c.streams, id)
+		c.recent.add(id, false)
+		s.abandonLocked()
+		c.srv.metrics.resets.Inc()
+	}
+	c.mu.Unlock()
+	return c.spend(cost)
+}
+
+// headers takes in a HEADERS or CONTINUATION frame.
+func (c *conn) headers(h h2.FrameHeader, content []byte) error {
+	b := &c.block
+	if h.Type == h2.Headers {
+		fragment, dependency, err := h.Unpad(content)
+		if err != nil {
+			return err
+		}
+		*b = headerBlock{stream: h.Stream, end: h.Has(h2.FlagEndStream), bytes: b.bytes[:0]}
+		if dependency == h.Stream {
+			b.fault = errOwnDependency
+		}
+		if h.Has(h2.FlagEndHeaders) {
+			return c.headerBlock(fragment)
+		}
+		b.open = true
+		content = fragment
+	}
+	if len(b.bytes)+len(content) > blockFactor*c.srv.Limits.Head {
+		return errBlockSize
+	}
+	b.bytes = append(b.bytes, content...)
+	if h.Has(h2.FlagEndHeaders) {
+		b.open = false
+		err := c.headerBlock(b.bytes)
+		if cap(b.bytes) > h2.MaxFrame {
+			b.bytes = nil
+		}
+		return err
+	}
+	return c.spend(h2.CostEmpty)
+}
+
+// headerBlock takes in a complete header block: a request, or trailers.
+func (c *conn) headerBlock(block []byte) error {
+	id := c.block.stream
+	c.mu.Lock()
+	if s := c.streams[id]; s != nil {
+		c.mu.Unlock()
+		return c.trailers(s, block)
+	}
+	if id&1 == 0 || id <= c.maxID {
+		closed, _ := c.recent.has(id)
+		c.mu.Unlock()
+		if closed {
+			return errClosedStream
+		}
+		return errStreamNumber
+	}
+	if c.awayFinal { // beyond the last stream: the client knows that it is not served
+		c.mu.Unlock()
+		return c.drop(block)
+	}
+	c.maxID = id
+	s := c.takeLocked()
+	c.mu.Unlock()
+	if s == nil {
+		c.srv.metrics.refused.Inc()
+		c.mu.Lock()
+		c.out = h2.AppendReset(c.out, id, h2.RefusedStream)
+		c.recent.add(id, true)
+		c.kickLocked()
+		c.mu.Unlock()
+		if err := c.drop(block); err != nil {
+			return err
+		}
+		return c.spend(h2.CostReset)
+	}
+	return c.open(s, id, block)
+}
+
+// open begins a stream.
+func (c *conn) open(s *stream, id uint32, block []byte) error {
+	s.begin(id, c.block.end)
+	s.message.Reset(h2.Request, &s.x.Req, c.srv.Limits)
+	if err := c.decoder.Decode(block, &s.message); err != nil {
+		c.mu.Lock()
+		c.giveBackLocked(s)
+		c.mu.Unlock()
+		return err
+	}
+	s.check(c.block.fault)
+	c.mu.Lock()
+	s.window = c.initial
+	c.streams[id] = s
+	if c.away || c.srv.leaving.Load() {
+		c.goAwayLocked()
+	}
+	c.mu.Unlock()
+	s.start()
+	if s.fault != nil {
+		return c.spend(h2.CostReset)
+	}
+	return nil
+}
+
+// trailers takes in the trailers of a request.
+func (c *conn) trailers(s *stream, block []byte) error {
+	id := s.id
+	if s.received {
+		if err := c.drop(block); err != nil {
+			return err
+		}
+		return c.streamFault(id, errEnded)
+	}
+	if s.trailers == nil {
+		s.trailers = new(trailers)
+	}
+	t := s.trailers
+	t.message.Reset(h2.Trailers, &t.head, h1.Limits{Head: maxTrailers, Fields: 32})
+	if err := c.decoder.Decode(block, &t.message); err != nil {
+		return err
+	}
+	fault := t.message.End()
+	switch {
+	case fault != nil:
+	case !c.block.end:
+		fault = errUnended
+	case t.message.Large:
+		fault = errLargeTrailers
+	case c.block.fault != nil:
+		fault = c.block.fault
+	case s.length >= 0 && s.got != s.length:
+		fault = errLength
+	}
+	if fault != nil {
+		return c.streamFault(id, fault)
+	}
+	c.mu.Lock()
+	s.hasTrailers = t.head.Len() > 0
+	s.endLocked()
+	c.mu.Unlock()
+	return nil
+}
+
+// maxTrailers bounds the trailers of a request.
+const maxTrailers = 8 << 10
+
+var errLargeTrailers = &h2.Fault{Code: h2.EnhanceYourCalm, Stream: true, Detail: "the trailers are larger than the limit"}
+
+// drop decodes a block that nobody wants, for the sake of those that follow.
+func (c *conn) drop(block []byte) error {
+	if c.scrap == nil {
+		c.scrap = new(scrap)
+	}
+	c.scrap.message.Reset(h2.Trailers, &c.scrap.head, c.srv.Limits)
+	return c.decoder.Decode(block, &c.scrap.message)
+}
+
+// beginData takes in the header of a DATA frame, and the size of the padding if there is any: n bytes.
+func (c *conn) beginData(h h2.FrameHeader, rest []byte) (n int, err error) {
+	d := incoming{stream: h.Stream, left: h.Length, end: h.Has(h2.FlagEndStream)}
+	if h.Has(h2.FlagPadded) {
+		if h.Length == 0 || int(rest[0]) >= h.Length {
+			return 0, &h2.Fault{Code: h2.ProtocolError, Detail: "a DATA frame is shorter than its padding"}
+		}
+		n = 1
+		d.padding = int(rest[0])
+		d.left -= 1 + d.padding
+	}
+	c.mu.Lock()
+	if !c.openedLocked(h.Stream) {
+		c.mu.Unlock()
+		return 0, errIdleStream
+	}
+	if !c.credit.Take(h.Length) {
+		c.mu.Unlock()
+		return 0, errFlow
+	}
+	s := c.streams[h.Stream]
+	var fault error
+	switch {
+	case s == nil:
+		if closed, byUs := c.recent.has(h.Stream); !closed || !byUs {
+			c.mu.Unlock()
+			return 0, errClosedStream
+		}
+	case s.received:
+		fault = errEnded
+	case !s.credit.Take(h.Length):
+		fault = errStreamFlow
+	default:
+		s.got += int64(d.left)
+		if s.length >= 0 && (s.got > s.length || d.end && s.got != s.length) {
+			fault = errLength
+		}
+	}
+	if s == nil || fault != nil {
+		c.returnLocked(nil, h.Length)
+		d.stream = 0 // read it and drop it
+	} else {
+		c.returnLocked(s, h.Length-d.left)
+		if d.left == 0 && d.end {
+			s.endLocked()
+		}
+	}
+	c.mu.Unlock()
+	c.data = d
+	if fault != nil {
+		return n, c.streamFault(h.Stream, fault)
+	}
+	if d.left == 0 && !d.end {
+		return n, c.spend(h2.CostEmpty)
+	}
+	c.budget.Earn(h2.EarnData)
+	return n, nil
+}
+
+// takeData takes in what b holds of the DATA frame, and returns how much that is.
+func (c *conn) takeData(b []byte) int {
+	d := &c.data
+	n := min(len(b), d.left)
+	if n > 0 {
+		d.left -= n
+		if d.stream != 0 {
+			c.mu.Lock()
+			if s := c.streams[d.stream]; s != nil {
+				s.in = append(s.in, b[:n]...)
+				s.bodyCond.Signal()
+				if d.left == 0 && d.end {
+					s.endLocked()
+				}
+			} else {
+				c.returnLocked(nil, n)
+			}
+			c.mu.Unlock()
+		}
+	}
+	pad := min(len(b)-n, d.padding)
+	if d.left == 0 {
+		d.padding -= pad
+		n += pad
+	}
+	return n
+}
+
+// returnLocked books what has been passed on of the data of a stream, or dropped, and tells the client when that is worth
+// a frame.
+func (c *conn) returnLocked(s *stream, n int) {
+	if n == 0 {
+		return
+	}
+	if r := c.credit.Return(n); r > 0 {
+		c.out = h2.AppendWindowUpdate(c.out, 0, r)
+		c.kickLocked()
+	}
+	if s == nil || s.received {
+		return
+	}
+	if r := s.credit.Return(n); r > 0 {
+		c.out = h2.AppendWindowUpdate(c.out, s.id, r)
+		c.kickLocked()
+	}
+}
+
+// recent is the numbers of the streams that were closed last: frames that name them may still be on their way.
+type recent struct {
+	ids  [64]uint32
+	byUs [64]bool // reset from this end
+	at   uint8
+}
+
+func (r *recent) add(id uint32, byUs bool) {
+	i := r.at % uint8(len(r.ids))
+	r.ids[i], r.byUs[i] = id, byUs
+	r.at++
+}
+
+func (r *recent) has(id uint32) (closed, byUs bool) {
+	for i, other := range r.ids {
+		if other == id {
+			return true, r.byUs[i]
+		}
+	}
+	return false, false
+}
+
+var _ exchange.Source = (*stream)(nil)
