@@ -76,6 +76,7 @@ type Control struct {
 	publisher *publish.Publisher
 	api       *control.Server
 	link      *link.Server
+	trimmer   *trimmer
 	ready     Ready
 }
 
@@ -93,7 +94,7 @@ func StartControl(ctx context.Context, opts ControlOptions) (*Control, error) {
 	if opts.Keys == nil {
 		opts.Keys = keys.FileProvider{Path: absolute(opts.Data) + ".key", Outside: opts.Data, Generate: true}
 	}
-	c := &Control{opts: opts, process: newProcess(opts.Log)}
+	c := &Control{opts: opts, process: newProcess(opts.Log), trimmer: newTrimmer()}
 	if err := c.start(ctx); err != nil {
 		return nil, errors.Join(err, c.stop(context.WithoutCancel(ctx)))
 	}
@@ -243,6 +244,7 @@ func (c *Control) startLink(ctx context.Context) (err error) {
 	c.address("link", l)
 	c.run("link", func(ctx context.Context) error { return c.link.Serve(ctx, l) })
 	c.run("revocation of gateways", c.dropRevoked)
+	c.run("trimmer", c.trimmer.run)
 	return nil
 }
 
@@ -271,7 +273,7 @@ func (c *Control) WriteBundle(_ context.Context, w io.Writer, organization, grou
 }
 
 // dropRevoked ends the connections of gateways as soon as the record says that they are revoked, whichever control
-// node was told.
+// node was told. It tells the trimmer of large change sets, too.
 func (c *Control) dropRevoked(ctx context.Context) error {
 	for {
 		c.link.DropRevoked()
@@ -282,6 +284,7 @@ func (c *Control) dropRevoked(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			c.trimmer.note(len(change.Changes)+change.NumCredentials, 0)
 			if slices.ContainsFunc(change.Changes, func(ch store.Change) bool { return ch.Key.Kind == v1.KindGateway }) {
 				c.link.DropRevoked()
 			}

@@ -169,7 +169,9 @@ func (g *Gateway) makeTraffic(context.Context) (err error) {
 		return err
 	}
 	g.onStop("data plane", drainLimit, g.traffic.Stop)
-	g.members.sink = &firstApply{Gateway: g.traffic, done: g.configured}
+	s := &sink{Gateway: g.traffic, done: g.configured, trimmer: newTrimmer()}
+	g.members.sink = s
+	g.run("trimmer", s.trimmer.run)
 	return nil
 }
 
@@ -183,18 +185,32 @@ func (g *Gateway) startTraffic(ctx context.Context) error {
 	return nil
 }
 
-// firstApply is the data plane as a sink that tells of its first configuration.
-type firstApply struct {
+// sink is the data plane as what the feed fills. It tells of the first configuration, and the trimmer of large changes.
+type sink struct {
 	*gateway.Gateway
-	once sync.Once
-	done chan struct{} // closed by the first configuration
+	trimmer *trimmer
+	once    sync.Once
+	done    chan struct{} // closed by the first configuration
+
+	table *snapshot.Credentials // in force; the feed applies one at a time
 }
 
 // Apply implements fetch.Sink.
-func (f *firstApply) Apply(ctx context.Context, c snapshot.Checkpoint, set *snapshot.Set, changed []string) error {
-	err := f.Gateway.Apply(ctx, c, set, changed)
+func (s *sink) Apply(ctx context.Context, c snapshot.Checkpoint, set *snapshot.Set, changed []string) error {
+	err := s.Gateway.Apply(ctx, c, set, changed)
 	if err == nil {
-		f.once.Do(func() { close(f.done) })
+		s.once.Do(func() { close(s.done) })
+		s.trimmer.note(len(changed), set.Len())
+	}
+	return err
+}
+
+// ApplyCredentials implements fetch.Sink.
+func (s *sink) ApplyCredentials(ctx context.Context, c snapshot.Checkpoint, table *snapshot.Credentials) error {
+	err := s.Gateway.ApplyCredentials(ctx, c, table)
+	if err == nil {
+		s.trimmer.note(replaced(s.table, table), table.Len())
+		s.table = table
 	}
 	return err
 }

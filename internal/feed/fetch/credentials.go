@@ -87,7 +87,7 @@ type credentialDisk struct {
 	codec *wire.Codec
 
 	loaded  bool                  // base and logged are what is on the disk
-	base    *snapshot.Credentials // in the shards
+	base    []snapshot.Hash       // the digests of the shards: the table itself would be held in memory twice
 	logged  *snapshot.Credentials // with the log
 	epoch   uint64
 	damaged []uint16 // shards to write in any case
@@ -130,7 +130,7 @@ func (d *credentialDisk) record(c snapshot.Checkpoint, next *snapshot.Credential
 func (d *credentialDisk) replace(c snapshot.Checkpoint, next *snapshot.Credentials) error {
 	base := d.base
 	if base == nil {
-		base = snapshot.NewCredentials()
+		base = make([]snapshot.Hash, snapshot.CredentialShards)
 	}
 	err := d.store.Replace(true, func(put func(uint16, []byte) error) error {
 		var segment []byte
@@ -140,7 +140,7 @@ func (d *credentialDisk) replace(c snapshot.Checkpoint, next *snapshot.Credentia
 		}
 		for i := range snapshot.CredentialShards {
 			s := next.Shard(i)
-			if s.Digest() == base.Shard(i).Digest() && !force[uint16(i)] {
+			if s.Digest() == base[i] && !force[uint16(i)] {
 				continue
 			}
 			segment = s.AppendTo(segment[:0])
@@ -153,8 +153,16 @@ func (d *credentialDisk) replace(c snapshot.Checkpoint, next *snapshot.Credentia
 	if err != nil {
 		return err
 	}
-	d.loaded, d.base, d.logged, d.epoch, d.damaged = true, next, next, c.Epoch, nil
+	d.loaded, d.base, d.logged, d.epoch, d.damaged = true, digestsOf(next), next, c.Epoch, nil
 	return nil
+}
+
+func digestsOf(table *snapshot.Credentials) []snapshot.Hash {
+	out := make([]snapshot.Hash, snapshot.CredentialShards)
+	for i := range out {
+		out[i] = table.Shard(i).Digest()
+	}
+	return out
 }
 
 // load offers what is on the disk. If a part of it is damaged, the rest is offered as such: keys that are there are
@@ -177,8 +185,8 @@ func (d *credentialDisk) load(use func(snapshot.Checkpoint, *snapshot.Credential
 			d.damaged = append(d.damaged, at)
 		}
 	}
-	d.base = snapshot.NewCredentials().WithShards(segments)
-	d.logged = d.base
+	d.logged = snapshot.NewCredentials().WithShards(segments)
+	d.base = digestsOf(d.logged)
 	var changes []snapshot.CredentialChange
 	for record, err := range d.store.Log() {
 		var rest []byte
@@ -200,7 +208,7 @@ func (d *credentialDisk) load(use func(snapshot.Checkpoint, *snapshot.Credential
 		c, changes = next, append(changes, batch...)
 	}
 	if len(changes) > 0 {
-		d.logged = d.base.With(changes)
+		d.logged = d.logged.With(changes)
 	}
 	if c.View == "" {
 		return joinFaults(faults) // nothing, or no checkpoint to know it by

@@ -1,0 +1,45 @@
+package app
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTrimmerWaitsForQuiet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		freed := 0
+		tr := newTrimmer()
+		tr.free = func() { freed++ }
+		done := make(chan error)
+		go func() { done <- tr.run(ctx) }()
+		expect := func(what string, want int) {
+			t.Helper()
+			synctest.Wait()
+			if freed != want {
+				t.Errorf("%s: memory was given back %d times, want %d", what, freed, want)
+			}
+		}
+		tr.note(trimChanges-1, 0)
+		tr.note(trimChanges, 9*trimChanges)
+		time.Sleep(2 * trimPause)
+		expect("small changes", 0)
+		for range 10 {
+			tr.note(trimChanges, 8*trimChanges)
+			time.Sleep(trimPause / 2)
+		}
+		expect("large changes in a row", 0)
+		time.Sleep(trimPause)
+		expect("quiet after them", 1)
+		time.Sleep(10 * trimPause)
+		expect("quiet for long", 1)
+		tr.note(trimChanges, 0)
+		time.Sleep(2 * trimPause)
+		expect("another large change", 2)
+		cancel()
+		<-done
+	})
+}
