@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,11 +58,19 @@ func testReport() report {
 		Results: []result{
 			of(casePlain, "nginx", 20, 21, 19),
 			of(casePlain, "haproxy", 25, 25, 25),
+			of(casePlain, peerEnvoy, 70, 70, 70),
 			of(casePlain, subjectHansa, 18, 19, 18.5),
 			of(caseKeyQuota, subjectHansa, 30, 26, 28),
+			of(caseLatency, "nginx", 20, 20, 20),
+			of(caseLatency, subjectHansa, 21, 21, 21),
+			of(caseRoutes1, subjectHansa, 20, 20, 20),
+			of(caseRoutes100k, subjectHansa, 22, 22, 22),
+			of(caseConns, subjectHansa, 22, 22, 22),
 			{Case: caseFeed, Subject: subjectHansa, Version: "hansa 1.0", Requests: 50, RSS: 100, Figures: map[string]float64{"change_served_p99_ms": 12.5}},
 		},
 	}
+	r.find(caseConns, subjectHansa).Figures = map[string]float64{figureIdle: 9000, figureIdleTLS: 30_000}
+	r.find(caseLatency, subjectHansa).P99 = 1100
 	judgeProxy(&r)
 	r.Bars = append(r.Bars, newBar("feed change_served_p99_ms", 250, 12.5))
 	return r
@@ -100,21 +109,62 @@ func golden(t *testing.T, name string, got []byte) {
 
 func TestMissed(t *testing.T) {
 	t.Parallel()
-	r := testReport()
-	if !r.missed() {
-		t.Error("missed() = false with key+quota at 1.4 of nginx, want true")
+	f := func(cpu float64, informational, want bool) {
+		t.Helper()
+		r := report{Results: []result{
+			{Case: casePlain, Subject: "nginx", CPU: spreadOf([]float64{20})},
+			{Case: casePlain, Subject: subjectHansa, CPU: spreadOf([]float64{cpu})},
+		}}
+		judgeProxy(&r)
+		if len(r.Bars) != 1 {
+			t.Fatalf("bars %+v, want one", r.Bars)
+		}
+		r.Bars[0].Informational = informational
+		if got := r.missed(); got != want {
+			t.Errorf("missed() = %t with the bars %+v, want %t", got, r.Bars, want)
+		}
 	}
-	r.Results = r.Results[:3]
-	r.Bars = nil
-	judgeProxy(&r)
-	if r.missed() {
-		t.Errorf("missed() = true with the bars %+v, want false", r.Bars)
+	f(20, false, false)
+	f(21, false, true)
+	f(21, true, false)
+}
+
+func TestCases(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	last, seen := "", map[string]bool{}
+	for _, c := range proxyCases() {
+		if known[c.name] {
+			t.Errorf("%s is there twice", c.name)
+		}
+		known[c.name] = true
+		if c.group != last && seen[c.group] {
+			t.Errorf("the group %s of %s is in two pieces", c.group, c.name)
+		}
+		last, seen[c.group] = c.group, true
+		if c.base != "" && !known[c.base] {
+			t.Errorf("the base %s of %s does not stand before it", c.base, c.name)
+		}
+		for _, l := range c.limits {
+			if !slices.Contains(peerNames(), l.peer) {
+				t.Errorf("a limit of %s names the peer %q", c.name, l.peer)
+			}
+		}
 	}
-	r.Results[2].CPU.Median = 40 // misses plain, which is only an aim
-	r.Bars = nil
-	judgeProxy(&r)
-	if r.missed() || len(r.Bars) != 1 || r.Bars[0].Pass {
-		t.Errorf("missed() = %v with the bars %+v, want false and one that is not held", r.missed(), r.Bars)
+	f := func(name string, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, chosen(name)); diff != "" {
+			t.Errorf("chosen(%q) (-want +got):\n%s", name, diff)
+		}
+	}
+	f(caseTLS, caseTLS)
+	f("routes", caseRoutes1, caseRoutes1k, caseRoutes100k)
+	f("nonsense")
+	if got := chosen("proxy"); len(got) != len(proxyCases()) {
+		t.Errorf("chosen(proxy) = %v, want all", got)
+	}
+	if got := groups([]string{caseKeyQuota, case64k, casePlain}); len(got) != 2 || len(got[0]) != 2 || got[1][0].name != case64k {
+		t.Errorf("groups = %+v", got)
 	}
 }
 
@@ -295,7 +345,7 @@ func TestDocuments(t *testing.T) {
 			}
 		}
 	}
-	if len(parts) != 4 || kinds[v1.KindAPI] != 2502 || kinds[v1.KindDeployment] != 2502 ||
+	if len(parts) != 4 || kinds[v1.KindAPI] != 2503 || kinds[v1.KindDeployment] != 2503 ||
 		kinds[v1.KindEnvironmentGroup] != feedHosts+1 || kinds[v1.KindSubscription] != keyQuotaApplications {
 		t.Errorf("%d parts with %v", len(parts), kinds)
 	}
@@ -326,7 +376,7 @@ func TestParseArgs(t *testing.T) {
 	if o.rounds != 3 || !o.json || len(o.peers) != 1 || strings.Join(cases, " ") != "plain feed" {
 		t.Errorf("parseArgs = %+v, %v", o, cases)
 	}
-	for _, bad := range []string{"", "plain --peers=apache", "plain --rounds=0", "plain --nonsense"} {
+	for _, bad := range []string{"", "plain --peers=apache", "plain --rounds=0", "plain --nonsense", "plane"} {
 		if _, _, err := parseArgs(strings.Fields(bad)); err == nil {
 			t.Errorf("parseArgs(%q) = nil, want an error", bad)
 		}

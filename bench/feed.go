@@ -95,7 +95,7 @@ const noLimit = -1
 // start brings up the backend, a control node with all APIs, and a gateway that reaches it through the counter.
 func (b *feedBench) start(ctx context.Context) error {
 	var err error
-	if b.backend, err = startServer(ctx, b.dir, "backend", backendConfig, "", 1, "nginx", "-e", "stderr", "-p", ".", "-c"); err != nil {
+	if b.backend, err = startServer(ctx, b.dir, backendSpec(), serverParams{Cores: 1}); err != nil {
 		return err
 	}
 	if b.control, err = startControl(ctx, b.options, b.dir); err != nil {

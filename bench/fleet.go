@@ -97,6 +97,7 @@ func (c *controlNode) apply(ctx context.Context, documents string) (v1.ApplyResu
 type gatewayNode struct {
 	*process
 	addr  string // traffic
+	tls   string // traffic over TLS
 	admin string // metrics
 }
 
@@ -123,7 +124,7 @@ func startGatewayAgain(ctx context.Context, o options, dir, name, addr string, a
 	if err != nil {
 		return nil, err
 	}
-	return &gatewayNode{process: p, addr: r.Addresses["http"], admin: r.Addresses["admin"]}, nil
+	return &gatewayNode{process: p, addr: r.Addresses["http"], tls: r.Addresses["https"], admin: r.Addresses["admin"]}, nil
 }
 
 // serves polls until a GET of path under host is answered with the status, on addr.

@@ -19,75 +19,114 @@ import (
 // requestsMetric counts the requests that a gateway has answered.
 const requestsMetric = "hansa_gateway_requests_total"
 
-// startHansaSubjects starts a control node and one gateway for each of the named cases. stop ends them, also after an error.
-func startHansaSubjects(ctx context.Context, o options, names []string, backend string) (subjects []*subject, stop func(), err error) {
-	var stops []func()
-	stop = func() {
-		for _, f := range slices.Backward(stops) {
-			f()
-		}
-	}
-	dir := filepath.Join(o.dir, "nodes")
-	control, err := startControl(ctx, o, dir)
-	if err != nil {
-		return nil, stop, err
-	}
-	stops = append(stops, control.stop)
-	if _, err := control.apply(ctx, proxyDocuments(backend)); err != nil {
-		return nil, stop, err
-	}
-	keys := keyRecords(0, keyQuotaKeys, keyQuotaApplications)
-	if _, err := control.api.ImportKeys(ctx, organization, "", client.ContentTypeKeyRecords, keys); err != nil {
-		return nil, stop, err
-	}
-	for _, c := range proxyCases() {
-		if !slices.Contains(names, c.name) {
-			continue
-		}
-		s, end, err := startHansaSubject(ctx, o, control, dir, c)
-		if err != nil {
-			return nil, stop, err
-		}
-		stops = append(stops, end)
-		subjects = append(subjects, s)
-	}
-	return subjects, stop, nil
+// hansas are the nodes of hansa: a control node and its gateways. Each part is started when it is first needed.
+type hansas struct {
+	o       options
+	dir     string
+	backend string
+	cert    certificate
+	version string
+	control *controlNode
+	plain   *gatewayNode
+	stops   []func()
 }
 
-// startHansaSubject starts the gateway of one case and waits until it serves. Only key+quota keeps an access log: the peers,
-// which plain is compared with, keep none.
-func startHansaSubject(ctx context.Context, o options, control *controlNode, dir string, c proxyCase) (*subject, func(), error) {
-	s := &subject{
-		proxyCase: c, name: subjectHansa, version: hansaVersion(ctx, o.hansa),
-		load: load{host: proxyHost, path: plainPath, connections: o.connections},
+func (h *hansas) stop() {
+	for _, f := range slices.Backward(h.stops) {
+		f()
 	}
-	log, key := "off", ""
-	if c.name == caseKeyQuota {
-		log, key = filepath.Join(dir, "access.log"), keyValue(keyQuotaKeys-1)
-		s.load.path = keyedPath
-		for i := range keyQuotaKeys {
-			s.load.keys = append(s.load.keys, keyValue(i))
+}
+
+// startControl starts the control node with the resources of the cases of proxy.
+func (h *hansas) startControl(ctx context.Context) (err error) {
+	if h.control != nil {
+		return nil
+	}
+	h.dir, h.version = filepath.Join(h.o.dir, "nodes"), hansaVersion(ctx, h.o.hansa)
+	if h.control, err = startControl(ctx, h.o, h.dir); err != nil {
+		return err
+	}
+	h.stops = append(h.stops, h.control.stop)
+	if _, err := h.control.apply(ctx, proxyDocuments(h.backend)); err != nil {
+		return err
+	}
+	keys := keyRecords(0, keyQuotaKeys, keyQuotaApplications)
+	_, err = h.control.api.ImportKeys(ctx, organization, "", client.ContentTypeKeyRecords, keys)
+	return err
+}
+
+// gateway starts a gateway that listens for everything.
+func (h *hansas) gateway(ctx context.Context, name, log string, argv ...string) (*gatewayNode, error) {
+	if err := h.startControl(ctx); err != nil {
+		return nil, err
+	}
+	g, err := h.control.startGateway(ctx, h.o, h.dir, name, h.control.linkAddr, append(argv, "--access-log", log,
+		"--https-addr", "127.0.0.1:0", "--tls-cert-file", h.cert.cert, "--tls-key-file", h.cert.key)...)
+	if err != nil {
+		return nil, err
+	}
+	h.stops = append(h.stops, g.stop)
+	return g, g.serves(ctx, g.addr, proxyHost, plainPath, "", 200)
+}
+
+// subject returns hansa under one case. Only key+quota keeps an access log: the peers, which the others are compared with, keep
+// none.
+func (h *hansas) subject(ctx context.Context, c proxyCase) (s *subject, err error) {
+	s = &subject{proxyCase: c, name: subjectHansa}
+	var g *gatewayNode
+	switch c.name {
+	case caseKeyQuota:
+		log := filepath.Join(h.o.dir, "access.log")
+		if g, err = h.gateway(ctx, "gateway-key-quota", log); err != nil {
+			return nil, err
 		}
+		if err := g.serves(ctx, g.addr, proxyHost, keyedPath, keyValue(keyQuotaKeys-1), 200); err != nil {
+			return nil, err
+		}
+		end, check, err := watchCounters(ctx, h.o, g, log)
+		if err != nil {
+			return nil, err
+		}
+		h.stops = append(h.stops, end)
+		s.check = check
+	case caseRoutes1, caseRoutes1k, caseRoutes100k:
+		if g, err = h.routes(ctx, c.name); err != nil {
+			return nil, err
+		}
+	default:
+		if h.plain == nil {
+			if h.plain, err = h.gateway(ctx, "gateway-plain", "off"); err != nil {
+				return nil, err
+			}
+		}
+		g = h.plain
 	}
-	g, err := control.startGateway(ctx, o, dir, "gateway-"+strings.ReplaceAll(c.name, "+", "-"), control.linkAddr, "--access-log", log)
+	s.version, s.process, s.at = h.version, g.process, place{addr: g.addr, tls: g.tls, h2: g.addr}
+	return s, nil
+}
+
+// routes starts a gateway with the routes of a case, from a bundle.
+func (h *hansas) routes(ctx context.Context, name string) (*gatewayNode, error) {
+	dir := filepath.Join(h.o.dir, name)
+	documents, bundle := filepath.Join(dir, "resources"), filepath.Join(dir, "bench.bundle")
+	if err := os.MkdirAll(documents, 0o700); err != nil {
+		return nil, err
+	}
+	n := routesOf(name)
+	if err := os.WriteFile(filepath.Join(documents, "bench.yaml"), []byte(routeDocuments(h.backend, n)), 0o600); err != nil {
+		return nil, err
+	}
+	build := exec.CommandContext(ctx, h.o.hansa, "bundle", "build", "-f", documents, "-o", bundle)
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the bundle: %w: %s", err, out)
+	}
+	g, err := startGatewayAgain(ctx, h.o, dir, name, "127.0.0.1:0", "--bundle", bundle, "--access-log", "off")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	s.addr, s.process = g.addr, g.process
-	if err := g.serves(ctx, g.addr, s.load.host, s.load.path, key, 200); err != nil {
-		g.stop()
-		return nil, nil, err
-	}
-	if c.name != caseKeyQuota {
-		return s, g.stop, nil
-	}
-	end, check, err := watchCounters(ctx, o, g, log)
-	if err != nil {
-		g.stop()
-		return nil, nil, err
-	}
-	s.check = check
-	return s, func() { end(); g.stop() }, nil
+	h.version = hansaVersion(ctx, h.o.hansa)
+	h.stops = append(h.stops, g.stop)
+	return g, g.serves(ctx, g.addr, proxyHost, routePath(n-1), "", 200)
 }
 
 func hansaVersion(ctx context.Context, hansa string) string {

@@ -4,12 +4,21 @@
 //
 // The cases:
 //
-//	proxy      plain and key+quota
-//	plain      forward a small request to a small answer, next to nginx and HAProxy
-//	key+quota  the same with 10,000 keys of 1,000 applications at random, a quota for each, a JSON access log to a file and
-//	           metrics read every 5 seconds; the log and the metrics must add up to the requests answered
-//	feed       10,000 APIs: how long a change takes to be served and how many bytes it costs, restart, memory, and a
-//	           million credentials
+//	proxy          all of the following but feed
+//	plain          forward a small request to a small answer
+//	key+quota      the same with 10,000 keys of 1,000 applications at random, a quota for each, a JSON access log to a file and
+//	               metrics read every 5 seconds; the log and the metrics must add up to the requests answered
+//	tls            plain over TLS 1.3, on kept connections
+//	tls-handshake  plain over TLS 1.3, a full handshake for each request
+//	h2, h2-tls     plain by HTTP/2, without TLS and over it, to a backend that speaks HTTP/1.1
+//	h2-grpc        unary calls with messages of 100 bytes, HTTP/2 without TLS on both sides
+//	64k, 1m        answers of 64 kB and 1 MB
+//	post-16k       requests of 16 kB
+//	routes         routes-1, routes-1000 and routes-100000: plain with so many routes, asked for at random
+//	conns          plain on 200 connections while 10,000 are idle, and the memory of an idle connection
+//	latency        plain in an open loop, at half of the requests per second that nginx reaches in plain
+//	feed           10,000 APIs: how long a change takes to be served and how many bytes it costs, restart, memory, and a
+//	               million credentials
 //
 // What proxy compares is CPU time for one request: user and system time of the subject's own processes, divided by the
 // requests that wrk saw answered. That holds still when subject, backend and wrk share the cores, which requests per
@@ -55,7 +64,8 @@ type options struct {
 	keep        bool
 	json        bool
 
-	dir string // for everything that the run writes
+	rate float64 // of the open loop, requests per second
+	dir  string  // for everything that the run writes
 }
 
 func (o options) progress(format string, args ...any) {
@@ -114,7 +124,7 @@ func parseArgs(args []string) (options, []string, error) {
 	var o options
 	var peers, subjects string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.StringVar(&peers, "peers", "nginx,haproxy", "servers to measure next to hansa")
+	f.StringVar(&peers, "peers", strings.Join(peerNames(), ","), "servers to measure next to hansa")
 	f.StringVar(&subjects, "subjects", subjectHansa, "empty: the peers alone")
 	f.IntVar(&o.rounds, "rounds", 7, "rounds of every subject")
 	f.IntVar(&o.seconds, "seconds", 5, "length of a round")
@@ -137,12 +147,17 @@ func parseArgs(args []string) (options, []string, error) {
 	}
 	o.peers, o.subjects = split(peers), split(subjects)
 	for _, p := range o.peers {
-		if !slices.ContainsFunc(peerSpecs(), func(s peerSpec) bool { return s.name == p }) {
+		if !slices.Contains(peerNames(), p) {
 			return o, nil, fmt.Errorf("unknown peer %q", p)
 		}
 	}
 	if len(cases) == 0 {
-		return o, nil, errors.New("name a case: proxy, plain, key+quota, feed")
+		return o, nil, fmt.Errorf("name a case: %s", strings.Join(allCases(), ", "))
+	}
+	for _, c := range cases {
+		if c != caseFeed && len(chosen(c)) == 0 {
+			return o, nil, fmt.Errorf("unknown case %q; there are %s", c, strings.Join(allCases(), ", "))
+		}
 	}
 	if o.rounds < 1 || o.seconds < 1 || o.connections < 1 {
 		return o, nil, errors.New("rounds, seconds and connections are at least 1")
@@ -182,16 +197,10 @@ func measure(ctx context.Context, o options, cases []string) (report, error) {
 	var proxy []string
 	feed := false
 	for _, c := range cases {
-		switch {
-		case c == "proxy":
-			proxy = append(proxy, casePlain, caseKeyQuota)
-		case c == "feed":
+		if c == caseFeed {
 			feed = true
-		case slices.ContainsFunc(proxyCases(), func(p proxyCase) bool { return p.name == c }):
-			proxy = append(proxy, c)
-		default:
-			return r, fmt.Errorf("unknown case %q", c)
 		}
+		proxy = append(proxy, chosen(c)...)
 	}
 	if len(proxy) > 0 {
 		if err := measureProxy(ctx, o, proxy, &r); err != nil {

@@ -8,15 +8,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"text/template"
 )
 
-// peerSpec is a server that hansa is measured against. Peers only forward: they check no keys and write no log, each with
-// as many threads as there are cores and with kept connections on both sides.
+// peerSpec is a server that hansa is measured against, or the backend. Peers only forward: they check no keys and write no
+// log, each with as many threads as there are cores and with kept connections on both sides.
 type peerSpec struct {
 	name    string
-	pkg     string // the Debian package that has it
+	pkg     string // the Debian package that has it; empty: bench fetches it
 	config  string // template of its configuration
 	argv    []string
 	version []string       // prints the version
@@ -25,11 +26,16 @@ type peerSpec struct {
 
 // serverParams fill in the configuration of a peer or of the backend.
 type serverParams struct {
-	Dir, Listen, Backend string
-	Cores                int
+	Dir                         string // of its own
+	Listen, ListenTLS, ListenH2 string
+	Backend, GRPC               string // addresses of the backends
+	Cert, Key, CertKey          string // PEM files; CertKey holds both
+	Files                       string // the folder of what the backend serves
+	Cores                       int
 }
 
-func peerSpecs() []peerSpec {
+// peerSpecs returns the peers. envoy is the path of its binary.
+func peerSpecs(envoy string, cores int) []peerSpec {
 	return []peerSpec{
 		{
 			name: "nginx", pkg: "nginx-light", config: nginxConfig,
@@ -41,121 +47,68 @@ func peerSpecs() []peerSpec {
 			argv:    []string{"haproxy", "-db", "-f"},
 			version: []string{"haproxy", "-v"}, pattern: regexp.MustCompile(`version (\S+)`),
 		},
+		{
+			name: peerEnvoy, config: envoyConfig,
+			argv: []string{
+				envoy, "--concurrency", strconv.Itoa(cores), "--disable-hot-restart", "--log-level", "warning", "-c",
+			},
+			version: []string{envoy, "--version"}, pattern: regexp.MustCompile(`version: [0-9a-f]+/([^/]+)/`),
+		},
 	}
 }
 
-const nginxConfig = `
-daemon off;
-pid {{.Dir}}/nginx.pid;
-worker_processes {{.Cores}};
-worker_rlimit_nofile 18000;
-events { worker_connections 8000; }
-http {
-	access_log off;
-	tcp_nodelay on;
-	keepalive_timeout 300s;
-	keepalive_requests 1000000000;
-	client_body_temp_path {{.Dir}}/body;
-	proxy_temp_path {{.Dir}}/proxy;
-	fastcgi_temp_path {{.Dir}}/fastcgi;
-	uwsgi_temp_path {{.Dir}}/uwsgi;
-	scgi_temp_path {{.Dir}}/scgi;
-	upstream backend {
-		server {{.Backend}};
-		keepalive 256;
-		keepalive_requests 1000000000;
-		keepalive_timeout 300s;
+// peerNames returns the names of the peers.
+func peerNames() []string {
+	var names []string
+	for _, p := range peerSpecs("", 0) {
+		names = append(names, p.name)
 	}
-	server {
-		listen {{.Listen}};
-		location / {
-			proxy_http_version 1.1;
-			proxy_set_header Connection "";
-			proxy_set_header Host $host;
-			proxy_pass http://backend;
-		}
-	}
+	return names
 }
-`
 
-const haproxyConfig = `
-global
-	nbthread {{.Cores}}
-	maxconn 8000
-defaults
-	mode http
-	timeout connect 5s
-	timeout client 300s
-	timeout server 300s
-	timeout http-keep-alive 300s
-	http-reuse always
-frontend front
-	bind {{.Listen}}
-	default_backend back
-backend back
-	server one {{.Backend}} pool-max-conn -1 pool-purge-delay 300s
-`
-
-// backendConfig is nginx as the service behind all subjects: it answers everything with 200 and 100 bytes, and what
-// follows /bytes/ with so many.
-const backendConfig = `
-daemon off;
-pid {{.Dir}}/backend.pid;
-worker_processes {{.Cores}};
-worker_rlimit_nofile 18000;
-events { worker_connections 8000; }
-http {
-	access_log off;
-	tcp_nodelay on;
-	keepalive_timeout 300s;
-	keepalive_requests 1000000000;
-	default_type application/json;
-	client_body_temp_path {{.Dir}}/body;
-	proxy_temp_path {{.Dir}}/proxy;
-	fastcgi_temp_path {{.Dir}}/fastcgi;
-	uwsgi_temp_path {{.Dir}}/uwsgi;
-	scgi_temp_path {{.Dir}}/scgi;
-	server {
-		listen {{.Listen}};
-		location / { return 200 '{"id":"8c5e1f0a","name":"A thing of some kind","price":{"amount":"12.50","currency":"EUR"},"stock":117}'; }
-	}
+// backendSpec is the service behind all subjects.
+func backendSpec() peerSpec {
+	return peerSpec{name: "backend", config: backendConfig, argv: []string{"nginx", "-e", "stderr", "-p", ".", "-c"}}
 }
-`
 
 // server is a running server of which bench knows the address.
 type server struct {
 	*process
-	addr string
+	addr string // HTTP/1.1
+	tls  string // HTTP/1.1 and HTTP/2 over TLS
+	h2   string // HTTP/2 without TLS
 }
 
-// startServer writes the configuration into a folder of its own below dir, starts the program with the path of it as last
-// argument and waits until it listens.
-func startServer(ctx context.Context, dir, name, config string, backend string, cores int, argv ...string) (*server, error) {
-	dir = filepath.Join(dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// startServer writes the configuration of a program into a folder of its own below dir, starts it with the path of that as
+// last argument and waits until it listens.
+func startServer(ctx context.Context, dir string, spec peerSpec, params serverParams) (*server, error) {
+	params.Dir = filepath.Join(dir, spec.name)
+	if err := os.MkdirAll(params.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
+	for _, addr := range []*string{&params.Listen, &params.ListenTLS, &params.ListenH2} {
+		var err error
+		if *addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
 	}
 	var text strings.Builder
-	t, err := template.New(name).Parse(config)
+	t, err := template.New(spec.name).Funcs(template.FuncMap{"host": hostOf, "port": portOf}).Parse(spec.config)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.Execute(&text, serverParams{Dir: dir, Listen: addr, Backend: backend, Cores: cores}); err != nil {
+	if err := t.Execute(&text, params); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, name+".conf")
+	file := filepath.Join(params.Dir, spec.name+".yaml") // a name that Envoy insists on, and the others do not mind
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := startProcess(dir, name, append(argv, file)...)
+	p, err := startProcess(params.Dir, spec.name, append(spec.argv, file)...)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{process: p, addr: addr}
+	s := &server{process: p, addr: params.Listen, tls: params.ListenTLS, h2: params.ListenH2}
 	if err := p.waitFor(ctx, "listening", s.listens); err != nil {
 		p.stop()
 		return nil, err
@@ -163,6 +116,7 @@ func startServer(ctx context.Context, dir, name, config string, backend string, 
 	return s, nil
 }
 
+// listens tells whether all its listeners are there.
 func (s *server) listens() bool {
 	c, err := net.Dial("tcp", s.addr)
 	if err == nil {
@@ -179,6 +133,9 @@ func freeAddr() (string, error) {
 	}
 	return l.Addr().String(), l.Close()
 }
+
+func hostOf(addr string) string { host, _, _ := net.SplitHostPort(addr); return host }
+func portOf(addr string) string { _, port, _ := net.SplitHostPort(addr); return port }
 
 // need returns an error that names the programs that are missing.
 func need(programs map[string]string) error {

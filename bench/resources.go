@@ -48,16 +48,22 @@ const (
 	proxyHost = "bench.example.com"
 	plainPath = "/plain/v1/items/17"
 	keyedPath = "/keyed/v1/items/17"
+	postPath  = "/plain/v1/items"
+	path64k   = "/bytes/65536"
+	path1m    = "/bytes/1048576"
 )
 
-// proxyDocuments are the resources of the cases of proxy: the API plain without policies, and keyed, which asks for a key and
+// proxyDocuments are the resources of the cases of proxy: the APIs plain and bytes without policies, and keyed, which asks for a key and
 // counts a quota that is never used up.
 func proxyDocuments(backend string) string {
 	var d documents
 	d.site(backend)
 	d.environment("bench", proxyHost)
 	item := []v1.Operation{{Name: "getItem", Method: "GET", Path: "/items/{id}"}}
-	d.api("plain", "bench", &v1.APISpec{BasePath: "/plain/v1", Backend: groupName, Operations: item})
+	d.api("plain", "bench", &v1.APISpec{BasePath: "/plain/v1", Backend: groupName, Operations: append(item,
+		v1.Operation{Name: "createItem", Method: "POST", Path: "/items"})})
+	d.api("bytes", "bench", &v1.APISpec{BasePath: "/bytes", Backend: groupName, Operations: []v1.Operation{
+		{Name: "getBytes", Method: "GET", Path: "/{size}"}}})
 	d.api("keyed", "bench", &v1.APISpec{BasePath: "/keyed/v1", Backend: groupName, Operations: item, Policies: v1.Policies{
 		Request: []v1.Policy{{APIKey: &v1.APIKeyPolicy{}}, {Quota: &v1.QuotaPolicy{}}},
 	}})
@@ -153,4 +159,51 @@ func feedDocuments(backend string, apis int) []string {
 		}
 	}
 	return parts
+}
+
+// operationsPerAPI is how many routes of the cases of routes share a base path.
+const operationsPerAPI = 100
+
+// routesOf returns how many routes the case has.
+func routesOf(name string) int {
+	switch name {
+	case caseRoutes1k:
+		return 1000
+	case caseRoutes100k:
+		return 100_000
+	}
+	return 1
+}
+
+// routePath returns a path of the i-th route.
+func routePath(i int) string {
+	return fmt.Sprintf("/shop-%04d/v1/things-%02d/17", i/operationsPerAPI, i%operationsPerAPI)
+}
+
+// routeSample returns the paths that are asked for where there are n routes: as many as there are, but not more than suffice
+// to leave no route in the processor's caches for long.
+func routeSample(n int) []string {
+	const most = 10_000
+	var paths []string
+	for i := range min(n, most) {
+		paths = append(paths, routePath(i*max(1, n/most)))
+	}
+	return paths
+}
+
+// routeDocuments returns the resources of a case of routes: n operations of as few APIs.
+func routeDocuments(backend string, n int) string {
+	var d documents
+	d.site(backend)
+	d.environment("bench", proxyHost)
+	for first := 0; first < n; first += operationsPerAPI {
+		api := &v1.APISpec{BasePath: fmt.Sprintf("/shop-%04d/v1", first/operationsPerAPI), Backend: groupName}
+		for i := range min(operationsPerAPI, n-first) {
+			api.Operations = append(api.Operations, v1.Operation{
+				Name: fmt.Sprintf("getThing%02d", i), Method: "GET", Path: fmt.Sprintf("/things-%02d/{id}", i),
+			})
+		}
+		d.api(fmt.Sprintf("shop-%04d", first/operationsPerAPI), "bench", api)
+	}
+	return d.String()
 }

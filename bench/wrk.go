@@ -13,35 +13,33 @@ import (
 	"time"
 )
 
-// load is one way to put load on a subject with wrk: a fixed number of keep-alive connections, each with one request under
-// way at a time.
-type load struct {
+// wrkLoad is load by wrk: a fixed number of keep-alive connections, each with one request under way at a time.
+type wrkLoad struct {
+	url         string // without a path
 	host        string // of the Host header
 	path        string
+	paths       []string // each request is for one of them at random; none: for path
 	keys        []string // each request carries one of them at random in X-API-Key; none: no such header
+	body        int      // bytes to POST; 0: GET
+	shut        bool     // every request has a connection of its own
 	connections int
-}
 
-// sample is what wrk saw in one round.
-type sample struct {
-	Requests int64   `json:"requests"`
-	Errors   int64   `json:"errors"`
-	Micros   int64   `json:"duration_us"`
-	P50      float64 `json:"p50_us"`
-	P99      float64 `json:"p99_us"`
+	script string // set by prepare
 }
 
 // wrkScript prepares every request before the load begins, so that wrk spends as little as it can on a request, and
-// prints one line of JSON at the end.
+// prints one line of JSON at the end. A line of its file is a path and, after a space, perhaps a key.
 const wrkScript = `
 local requests = {}
 
 init = function(args)
   math.randomseed(os.time())
   wrk.headers["Host"] = %s
+%s
   for line in io.lines(%s) do
-    wrk.headers["X-API-Key"] = line
-    requests[#requests + 1] = wrk.format("GET", %s)
+    local path, key = line:match("^(%%S+) ?(.*)$")
+    wrk.headers["X-API-Key"] = key ~= "" and key or nil
+    requests[#requests + 1] = wrk.format(nil, path)
   end
 end
 
@@ -62,33 +60,44 @@ const (
 	wrkFixed      = ``
 )
 
-// script writes the Lua script of l into dir and returns its path.
-func (l load) script(dir string) (string, error) {
-	keyFile, script := filepath.Join(dir, "keys.txt"), filepath.Join(dir, "wrk.lua")
+// prepare writes the Lua script of l into dir.
+func (l *wrkLoad) prepare(dir string) error {
+	lineFile := filepath.Join(dir, "requests.txt")
+	l.script = filepath.Join(dir, "wrk.lua")
 	pick := wrkPickRandom
-	if len(l.keys) == 0 {
+	var lines bytes.Buffer
+	for _, k := range l.keys {
+		fmt.Fprintf(&lines, "%s %s\n", l.path, k)
+	}
+	for _, p := range l.paths {
+		fmt.Fprintln(&lines, p)
+	}
+	if lines.Len() == 0 {
 		pick = wrkFixed
 	}
-	var keys bytes.Buffer
-	for _, k := range l.keys {
-		keys.WriteString(k + "\n")
+	more := ""
+	if l.body > 0 {
+		more += fmt.Sprintf("  wrk.method, wrk.body = \"POST\", string.rep(\"x\", %d)\n", l.body)
+	}
+	if l.shut {
+		more += "  wrk.headers[\"Connection\"] = \"close\"\n"
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
+		return err
 	}
-	if err := os.WriteFile(keyFile, keys.Bytes(), 0o600); err != nil {
-		return "", err
+	if err := os.WriteFile(lineFile, lines.Bytes(), 0o600); err != nil {
+		return err
 	}
-	text := fmt.Sprintf(wrkScript, strconv.Quote(l.host), strconv.Quote(keyFile), strconv.Quote(l.path), pick)
-	return script, os.WriteFile(script, []byte(text), 0o600)
+	text := fmt.Sprintf(wrkScript, strconv.Quote(l.host), more, strconv.Quote(lineFile), pick)
+	return os.WriteFile(l.script, []byte(text), 0o600)
 }
 
-// run puts load on addr for the given time. Requests that are under way at the end are not counted.
-func (l load) run(ctx context.Context, addr, script string, d time.Duration) (sample, error) {
+// run implements load.
+func (l *wrkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c"+strconv.Itoa(l.connections), "-d"+strconv.Itoa(int(d.Seconds()))+"s",
-		"--timeout", "10s", "-s", script, "http://"+addr+l.path)
+		"--timeout", "10s", "-s", l.script, l.url+l.path)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

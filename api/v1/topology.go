@@ -52,6 +52,32 @@ type EnvironmentGroupSpec struct {
 	// Environments are the environments whose APIs answer under the hostnames. Two APIs deployed to them cannot
 	// have the same base path.
 	Environments []string `json:"environments"`
+	// TLS tells what is asked of consumers that connect to the hostnames.
+	TLS *HostTLS `json:"tls,omitempty"`
+}
+
+// HostTLS tells what is asked of the connections to some hostnames.
+type HostTLS struct {
+	// MinVersion is the lowest version of TLS: 1.2 or 1.3. Default: the one of the listener, which a higher one here
+	// overrides and a lower one does not.
+	MinVersion string `json:"minVersion,omitempty"`
+	// ClientCertificate tells whether consumers must show a certificate. Default: they are not asked for one.
+	ClientCertificate *ClientCertificate `json:"clientCertificate,omitempty"`
+}
+
+// ClientCertificate tells what certificates consumers must show.
+type ClientCertificate struct {
+	// Mode is none (no certificate is asked for), optional (consumers without one are served, but one that is shown
+	// must be good) or required (the others are refused with 403 client-certificate-required, also where they come without
+	// TLS). A certificate that is not good is refused with 403 client-certificate-invalid.
+	Mode string `json:"mode"`
+	// CA is one or more PEM certificates of the CAs that sign the consumers' certificates. Needed unless mode is none.
+	CA string `json:"ca,omitempty"`
+	// MaxDepth is how many certificates may stand between the consumer's and the CA, 1 to 9. Default: 4.
+	MaxDepth int `json:"maxDepth,omitempty"`
+	// Forward is what backends are told (RFC 9440): none, certificate (the field Client-Cert) or chain (Client-Cert-Chain
+	// too). Whatever the consumer sends under these names is removed in any case. Default: none.
+	Forward string `json:"forward,omitempty"`
 }
 
 // RoleBinding grants a role in an organization.

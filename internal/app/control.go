@@ -202,7 +202,8 @@ func (c *Control) startFeed(ctx context.Context) (err error) {
 func (c *Control) startAPI(ctx context.Context) (err error) {
 	c.api, err = control.New(control.Options{
 		Store: c.record, Gateways: c.feed, Join: &control.Join{Root: c.ids.Root(), Addresses: c.opts.Advertise},
-		Vault: vault.New(c.sealer), Bundles: c, Log: c.log, Registerer: c.registry, Gatherer: c.registry, Version: c.opts.Version, Now: c.opts.Now,
+		Vault: vault.New(c.sealer), Bundles: c, Compiled: c.publisher.Compiled, Log: c.log, Registerer: c.registry, Gatherer: c.registry,
+		Version: c.opts.Version, Now: c.opts.Now,
 		Checks: []control.Check{{Name: "publishing", Run: func(context.Context) error { return c.publisher.Err() }}},
 	})
 	if err != nil {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway"
+	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/localstore"
@@ -33,10 +35,21 @@ type GatewayOptions struct {
 	Name string
 	// HTTPAddr and AdminAddr are the listeners. Defaults: ":8080" and "127.0.0.1:8085".
 	HTTPAddr, AdminAddr string
-	// HTTPSAddr, if set, takes requests over TLS, with the certificate in CertFile and KeyFile.
+	// HTTPSAddr, if set, takes requests over TLS. CertFile and KeyFile are the default certificate; it may come from
+	// elsewhere, too.
 	HTTPSAddr, CertFile, KeyFile string
+	// TLS is what holds for TLS on all listeners.
+	TLS gateway.TLSOptions
 	// Trusted are the proxies whose X-Forwarded-* fields are believed. Default: none.
 	Trusted []netip.Prefix
+	// Proxies are the load balancers whose connections begin with a header of the PROXY protocol. Default: none.
+	Proxies []netip.Prefix
+	// Forwarded sends the field of RFC 7239 to backends, Via is the gateway's name in Via: see gateway.Options.
+	Forwarded bool
+	Via       string
+	// Limits and Timeouts bound what clients may send and take their time for. Zero values mean the defaults.
+	Limits   h1.Limits
+	Timeouts http1.Timeouts
 	// Control are the link addresses (host:port) of control nodes. May be empty.
 	Control []string
 	// JoinToken is what the gateway joins with, as long as it has not.
@@ -157,8 +170,9 @@ func (g *Gateway) openData(ctx context.Context) (err error) {
 // makeTraffic makes the data plane, which takes configurations from now on and requests after startTraffic.
 func (g *Gateway) makeTraffic(context.Context) (err error) {
 	g.traffic, err = gateway.New(gateway.Options{
-		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile,
-		Trusted: g.opts.Trusted, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
+		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile, TLS: g.opts.TLS,
+		Trusted: g.opts.Trusted, Proxies: g.opts.Proxies, Forwarded: g.opts.Forwarded, Via: g.opts.Via,
+		Limits: g.opts.Limits, Timeouts: g.opts.Timeouts, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
 		CountsFile: g.folder.Path("counts"), Version: g.opts.Version, Log: g.log, Metrics: g.registry,
 		Checks: []gateway.Check{
 			{Name: "link", Optional: true, Run: g.members.linkFault},

@@ -20,6 +20,7 @@ import (
 
 	"hansa.dev/hansa/internal/app"
 	"hansa.dev/hansa/internal/bundle"
+	"hansa.dev/hansa/internal/gateway"
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/store/etcd"
@@ -260,7 +261,7 @@ func (s *session) gatewayCommand() *cobra.Command {
 	n, o := new(node), app.GatewayOptions{}
 	var joinTokenFile, passphraseFile string
 	var at atRest
-	var trusted []string
+	var trusted, proxies []string
 	c := &cobra.Command{
 		Use:   "gateway",
 		Short: "Run a gateway",
@@ -274,9 +275,12 @@ from what its data folder holds; it goes on serving when the control node is awa
 	f := c.Flags()
 	f.StringVar(&o.HTTPAddr, "http-addr", ":8080", "traffic")
 	f.StringVar(&o.HTTPSAddr, "https-addr", "", "traffic over TLS, such as :8443 (default: none)")
-	f.StringVar(&o.CertFile, "tls-cert-file", "", "certificate of --https-addr, in PEM; it may be replaced while the gateway runs")
-	f.StringVar(&o.KeyFile, "tls-key-file", "", "private key of --https-addr, in PEM")
+	f.StringVar(&o.CertFile, "tls-cert-file", "", "default certificate of --https-addr, in PEM; it may be replaced while the gateway runs")
+	f.StringVar(&o.KeyFile, "tls-key-file", "", "private key of the default certificate, in PEM")
+	tlsFlags(f, &o.TLS)
 	f.StringSliceVar(&trusted, "trusted-proxy", nil, "address or range (10.0.0.0/8) of proxies whose X-Forwarded fields are believed; may be repeated")
+	f.StringSliceVar(&proxies, "proxy-protocol", nil, "address or range of load balancers whose connections begin with a PROXY header (version 1 or 2); may be repeated")
+	clientFlags(f, &o)
 	f.StringVar(&o.AdminAddr, "admin-addr", "127.0.0.1:8085", "health and metrics")
 	f.StringVar(&o.Name, "name", "", "name that the gateway joins with (default: the name of the host)")
 	f.StringSliceVar(&o.Control, "control", nil, "link address (host:port) of a control node; may be repeated")
@@ -296,7 +300,13 @@ from what its data folder holds; it goes on serving when the control node is awa
 			if o.Passphrase, err = secretFile(passphraseFile); err != nil {
 				return nil, err
 			}
-			if o.Trusted, err = prefixes(trusted); err != nil {
+			if o.Trusted, err = prefixes("trusted-proxy", trusted); err != nil {
+				return nil, withExit(ExitUsage, err)
+			}
+			if o.Proxies, err = prefixes("proxy-protocol", proxies); err != nil {
+				return nil, withExit(ExitUsage, err)
+			}
+			if err := checkClientFlags(&o); err != nil {
 				return nil, withExit(ExitUsage, err)
 			}
 			o.Keys = at.provider(s, n.data)
@@ -326,8 +336,17 @@ func (a *atRest) provider(s *session, data string) keys.Provider {
 	return nil
 }
 
+// tlsFlags are those about TLS on all listeners.
+func tlsFlags(f *pflag.FlagSet, o *gateway.TLSOptions) {
+	f.StringVar(&o.CertDir, "tls-cert-dir", "", "folder of certificates, NAME.crt and NAME.key in PEM, for the hostnames that they carry; it may change while the gateway runs")
+	f.StringVar(&o.MinVersion, "tls-min-version", "1.2", "lowest version of TLS: 1.2 or 1.3")
+	f.StringSliceVar(&o.Ciphers, "tls-ciphers", nil, "cipher suites of TLS 1.2, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; may be repeated (default: those that are safe)")
+	f.BoolVar(&o.Strict, "tls-strict-sni", false, "refuse clients that ask for a hostname which there is no certificate for, instead of showing the default one")
+	f.BoolVar(&o.AnyHost, "tls-any-host", false, "serve requests for hosts that the certificate of their connection is not for, instead of answering 421")
+}
+
 // prefixes reads addresses and ranges of addresses.
-func prefixes(texts []string) ([]netip.Prefix, error) {
+func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, text := range texts {
 		p, err := netip.ParsePrefix(text)
@@ -335,7 +354,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--trusted-proxy: %q is not an address or a range such as 10.0.0.0/8", text)
+			return nil, fmt.Errorf("--%s: %q is not an address or a range such as 10.0.0.0/8", flag, text)
 		}
 		all = append(all, p.Masked())
 	}

@@ -152,6 +152,24 @@ func (c *change) entry(owner v1.Key, key string, reader uint16, content any, fro
 	return e, true
 }
 
+// hostTLS returns what an environment group asks of TLS; nil if that is nothing.
+func hostTLS(t *v1.HostTLS) *snapshot.HostTLS {
+	if t == nil {
+		return nil
+	}
+	h := snapshot.HostTLS{MinVersion: t.MinVersion}
+	if c := t.ClientCertificate; c != nil && c.Mode != "none" {
+		h.ClientCertificate, h.ClientCA, h.ClientDepth = c.Mode, c.CA, c.MaxDepth
+		if c.Forward != "none" {
+			h.ForwardClient = c.Forward
+		}
+	}
+	if h == (snapshot.HostTLS{}) {
+		return nil
+	}
+	return &h
+}
+
 func product(o *v1.Object) snapshot.Product {
 	s := o.Spec.(*v1.ProductSpec)
 	return snapshot.Product{

@@ -121,7 +121,14 @@ func (c *change) editHosts(e editor, name string) {
 		}
 		slices.Sort(content.Hostnames)
 		slices.Sort(content.Environments)
-		if entry, ok := c.entry(k, key, firstReader, content, from...); ok {
+		reader := uint16(firstReader)
+		if content.TLS = hostTLS(s.TLS); content.TLS != nil {
+			if reader = snapshot.ReaderHostTLS; reader > c.opts.Reader {
+				c.fault(k, "spec.tls", resource.CodePolicyAbility, "", "not every gateway knows rules of TLS for hostnames", "upgrade the gateways first, or leave tls out")
+				return
+			}
+		}
+		if entry, ok := c.entry(k, key, reader, content, from...); ok {
 			e.put(organization, group, entry)
 		}
 	}

@@ -10,10 +10,12 @@ import (
 	"hansa.dev/hansa/internal/store"
 )
 
-// checker compiles prospective states. It keeps the compiled state at one version of the record and goes on from
-// there, so that a small change costs little however large the record is.
+// checker compiles prospective states. It goes on from the compiled state at some version of the record, so that a
+// small change costs little however large the record is: from the one that is published if there is one, so that the
+// process holds it once, or else from one of its own.
 type checker struct {
-	store store.Store
+	store     store.Store
+	published func() (store.Version, *compile.Result) // nil: never any
 
 	mu       sync.Mutex // guards what follows; held while compiling
 	version  store.Version
@@ -38,6 +40,12 @@ func (c *checker) check(ctx context.Context, state, next store.State, changed []
 // catchUpLocked compiles up to state: by what has changed since, or all of it if the log does not tell.
 func (c *checker) catchUpLocked(ctx context.Context, state store.State) error {
 	to := state.Version()
+	if c.published != nil {
+		v, r := c.published()
+		if r != nil && !to.Before(v) && (c.compiled == nil || !v.Before(c.version)) {
+			c.version, c.compiled = v, r
+		}
+	}
 	if c.compiled != nil && c.version == to {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
+	"hansa.dev/hansa/internal/compile"
 	"hansa.dev/hansa/internal/feed/serve"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/store"
@@ -40,6 +41,9 @@ type Options struct {
 	Vault *vault.Vault
 	// Bundles writes bundles. Nil: there are none.
 	Bundles Bundles
+	// Compiled returns what of the record is compiled already and at which version, to try changes upon; nil if nothing
+	// is. Nil: the server compiles for itself.
+	Compiled func() (store.Version, *compile.Result)
 	// Log gets life events and the causes of refusals. Required.
 	Log *slog.Logger
 	// Registerer gets the server's metrics. Required.
@@ -145,7 +149,7 @@ func New(o Options) (*Server, error) {
 		log:     o.Log.With("component", "control"),
 		metrics: newMetrics(o.Registerer),
 		auth:    &authenticator{store: o.Store, now: o.Now},
-		checker: &checker{store: o.Store},
+		checker: &checker{store: o.Store, published: o.Compiled},
 		mux:     http.NewServeMux(),
 		bodies:  semaphore.NewWeighted(o.BodyBudget),
 		writing: make(chan struct{}, 1),

@@ -27,6 +27,7 @@ const (
 	BadRequestTimeout
 	BadRequestUpgrade
 	NotImplemented
+	MisdirectedRequest
 
 	// Who asks, and what for.
 	NoRoute
@@ -38,6 +39,8 @@ const (
 	RateLimited
 	QuotaExceeded
 	QuotaNoRights
+	ClientCertificateRequired
+	ClientCertificateInvalid
 
 	// The backend.
 	UpstreamConnect
@@ -51,6 +54,7 @@ const (
 	NotConfigured
 	Draining
 	Overloaded
+	LoopDetected
 	Internal
 
 	// ClientGone is not answered: nobody is there to read it.
@@ -87,15 +91,19 @@ var codes = [numCodes]codeInfo{
 	BadRequestUpgrade:         {"bad-request-upgrade", 400, "The upgrade is not possible here"},
 	NotImplemented:            {"not-implemented", 501, "The transfer coding or method is not implemented"},
 
-	NoRoute:       {"no-route", 404, "No API answers here"},
-	KeyMissing:    {"key-missing", 401, "An API key is required"},
-	KeyInvalid:    {"key-invalid", 401, "The API key is not valid"},
-	KeyExpired:    {"key-expired", 401, "The API key has expired"},
-	NotSubscribed: {"not-subscribed", 403, "The subscription does not allow this API"},
-	Revoked:       {"revoked", 403, "The credential has been revoked"},
-	RateLimited:   {"rate-limited", 429, "Too many requests in a short time"},
-	QuotaExceeded: {"quota-exceeded", 429, "The quota is used up"},
-	QuotaNoRights: {"quota-no-rights", 429, "The quota cannot be granted at this place at present"},
+	MisdirectedRequest: {"misdirected-request", 421, "The connection was made for another host"},
+
+	NoRoute:                   {"no-route", 404, "No API answers here"},
+	KeyMissing:                {"key-missing", 401, "An API key is required"},
+	KeyInvalid:                {"key-invalid", 401, "The API key is not valid"},
+	KeyExpired:                {"key-expired", 401, "The API key has expired"},
+	NotSubscribed:             {"not-subscribed", 403, "The subscription does not allow this API"},
+	Revoked:                   {"revoked", 403, "The credential has been revoked"},
+	RateLimited:               {"rate-limited", 429, "Too many requests in a short time"},
+	QuotaExceeded:             {"quota-exceeded", 429, "The quota is used up"},
+	ClientCertificateRequired: {"client-certificate-required", 403, "A client certificate is required"},
+	ClientCertificateInvalid:  {"client-certificate-invalid", 403, "The client certificate is not valid"},
+	QuotaNoRights:             {"quota-no-rights", 429, "The quota cannot be granted at this place at present"},
 
 	UpstreamConnect:  {"upstream-connect", 502, "The backend cannot be reached"},
 	UpstreamBusy:     {"upstream-busy", 503, "All connections to the backend are in use"},
@@ -107,6 +115,7 @@ var codes = [numCodes]codeInfo{
 	NotConfigured: {"not-configured", 503, "The gateway has no configuration yet"},
 	Draining:      {"draining", 503, "The gateway is shutting down"},
 	Overloaded:    {"overloaded", 503, "The gateway has too many connections"},
+	LoopDetected:  {"loop-detected", 508, "The request has come back to where it was before"},
 	Internal:      {"internal", 500, "The gateway failed"},
 
 	ClientGone: {"client-gone", 499, "The client closed the connection"},

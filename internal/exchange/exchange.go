@@ -85,6 +85,10 @@ type Exchange struct {
 	// is Path. ForwardPath is a part of Path.
 	ForwardPrefix string
 	ForwardPath   View
+	// TLS is what is known of the connection; nil if it is not one of TLS.
+	TLS *TLS
+	// ClientCert is the certificate of the client, if the host asks for one and it is good.
+	ClientCert *ClientCert
 	// Consumer is set by the policies that find out who asks.
 	Consumer Consumer
 	// Slots are for the steps of the route.
@@ -136,6 +140,7 @@ func (x *Exchange) Reset() {
 	x.Route = nil
 	x.ForwardPrefix, x.ForwardPath = "", nil
 	x.Consumer = Consumer{}
+	x.TLS, x.ClientCert = nil, nil
 	x.Slots = [NumSlots]Slot{}
 	x.Query, x.HasQuery = nil, false
 	x.Path, x.RawTarget, x.Method, x.Authority, x.Host = nil, nil, nil, nil, nil

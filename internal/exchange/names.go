@@ -66,6 +66,9 @@ const (
 	IDAcceptRanges
 	IDStrictTransportSecurity
 	IDPriority
+	IDProxy
+	IDClientCert
+	IDClientCertChain
 
 	numIDs
 )
@@ -130,6 +133,9 @@ var idNames = [numIDs]string{
 	IDAcceptRanges:            "Accept-Ranges",
 	IDStrictTransportSecurity: "Strict-Transport-Security",
 	IDPriority:                "Priority",
+	IDProxy:                   "Proxy",
+	IDClientCert:              "Client-Cert",
+	IDClientCertChain:         "Client-Cert-Chain",
 }
 
 // String returns the name, or "" for IDOther.
@@ -151,9 +157,10 @@ func SetOf(ids ...ID) IDSet {
 func (s IDSet) Has(id ID) bool { return s>>id&1 != 0 }
 
 // HopByHop are the fields that speak of one connection and are never forwarded (RFC 9110, section 7.6.1).
-// Expect is not among them. Trailer is: the relay of trailers is announced anew where it takes place.
+// Expect is not among them. Trailer is: the relay of trailers is announced anew where it takes place. So is Proxy, which
+// no standard knows and CGI programs take for a setting of theirs (CVE-2016-5385).
 const HopByHop IDSet = 1<<IDConnection | 1<<IDKeepAlive | 1<<IDProxyConnection | 1<<IDTE | 1<<IDTrailer |
-	1<<IDTransferEncoding | 1<<IDUpgrade | 1<<IDProxyAuthenticate | 1<<IDProxyAuthorization | 1<<IDHTTP2Settings
+	1<<IDTransferEncoding | 1<<IDUpgrade | 1<<IDProxyAuthenticate | 1<<IDProxyAuthorization | 1<<IDHTTP2Settings | 1<<IDProxy
 
 // idHash is free of collisions for the names of idNames; a test holds it to that. c must not be empty.
 func idHash(c []byte) uint8 {

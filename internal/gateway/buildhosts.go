@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/router"
 	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/x/pathpattern"
@@ -21,6 +22,11 @@ func (b *builder) makeGroups(ch *change, d diff) error {
 			return refuse(e.Key, "", err)
 		}
 		g := &group{spec: spec}
+		if spec.TLS != nil {
+			if g.rule, err = handshake.NewRule(e.Key, spec.TLS); err != nil {
+				return refuse(e.Key, "tls", err)
+			}
+		}
 		if old := b.parts.groups[e.Key]; old != nil && old.sameAPIs(g) {
 			g.bases, err = b.alter(ch, old) // only the hostnames are new
 		} else {
@@ -43,7 +49,7 @@ func (b *builder) makeGroups(ch *change, d diff) error {
 			return refuse(key, "environments", err)
 		}
 		if bases != g.bases {
-			ch.parts.groups[key] = &group{spec: g.spec, bases: bases}
+			ch.parts.groups[key] = &group{spec: g.spec, rule: g.rule, bases: bases}
 		}
 	}
 	return b.makeHosts(ch)

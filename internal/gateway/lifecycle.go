@@ -114,6 +114,7 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	pause(ctx, g.opts.DrainDelay)
 	g.doors.stop()
 	err := drainEngines(ctx, g.doors.engines())
+	g.doors.breakHandshakes()
 	g.doors.wait()
 	g.stopRest()
 	adminErr := g.admin.Close()

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/http2"
 	"hansa.dev/hansa/internal/gateway/ingress"
@@ -30,8 +31,17 @@ type Listener struct {
 	// CertFile and KeyFile, in PEM, make it speak TLS. They may be replaced while it runs.
 	CertFile string `json:"tlsCertFile,omitempty"`
 	KeyFile  string `json:"tlsKeyFile,omitempty"`
+	// TLS makes it speak TLS with the certificates of the gateway. With CertFile it need not be set.
+	TLS bool `json:"tls,omitempty"`
+	// TLSMinVersion is the lowest version of TLS: 1.2 or 1.3. "": that of the gateway.
+	TLSMinVersion string `json:"tlsMinVersion,omitempty"`
+	// TLSCiphers are the names of the cipher suites of TLS 1.2. None: those of the gateway.
+	TLSCiphers []string `json:"tlsCiphers,omitempty"`
 	// MaxConns bounds its connections. 0: the bound of the gateway.
 	MaxConns int `json:"maxConns,omitempty"`
+	// Proxies are the networks of load balancers whose connections begin with a PROXY header, which tells the client's
+	// address. None: those of the gateway.
+	Proxies []netip.Prefix `json:"proxyProtocol,omitempty"`
 	// Trusted are the proxies whose X-Forwarded fields are believed here. None: those of the gateway.
 	Trusted []netip.Prefix `json:"trustedProxies,omitempty"`
 }
@@ -55,6 +65,10 @@ func (l *Listener) Validate() error {
 	}
 	if (l.CertFile == "") != (l.KeyFile == "") {
 		fault("tlsCertFile and tlsKeyFile must be given together")
+	}
+	t := TLSOptions{MinVersion: l.TLSMinVersion, Ciphers: l.TLSCiphers}
+	if err := t.Validate(); err != nil {
+		fault("%w", err)
 	}
 	if l.MaxConns < 0 {
 		fault("maxConns must not be negative, as %d is", l.MaxConns)
@@ -83,6 +97,7 @@ type door struct {
 	listener *listen.Listener
 	engine   *http1.Server
 	http2    *http2.Server
+	secure   *secure            // nil: it speaks no TLS
 	stop     context.CancelFunc // ends accepting; set when it is open
 }
 
@@ -112,9 +127,12 @@ func (g *Gateway) Bind(ctx context.Context) error {
 	o := &g.opts
 	want := []Listener{{Name: "http", Address: o.HTTPAddr}}
 	if o.HTTPSAddr != "" {
-		want = append(want, Listener{Name: "https", Address: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile})
+		want = append(want, Listener{Name: "https", Address: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile, TLS: true})
 	}
-	err := g.SetListeners(ctx, append(want, o.Listeners...))
+	err := g.readCertificates()
+	if err == nil {
+		err = g.SetListeners(ctx, append(want, o.Listeners...))
+	}
 	if err == nil {
 		if g.adminListener = g.inherited(adminName, o.AdminAddr); g.adminListener == nil {
 			g.adminListener, err = new(net.ListenConfig).Listen(ctx, "tcp", o.AdminAddr)
@@ -254,32 +272,26 @@ func (g *Gateway) Sockets() (names, addresses []string, files []*os.File, err er
 // newDoor binds a listener. If was has the same address, its socket is used.
 func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door, error) {
 	o := &g.opts
-	how := http1.Conn{Scheme: "http"}
-	if spec.CertFile != "" {
-		cert, err := listen.LoadCertificate(spec.CertFile, spec.KeyFile, o.Log)
-		if err != nil {
-			return nil, err
-		}
-		const handshake = 10 * time.Second
-		how = http1.Conn{Scheme: "https", Upgrade: listen.Handshake(cert.Config(), handshake)}
-	}
-	trusted := spec.Trusted
+	trusted, proxies := spec.Trusted, spec.Proxies
 	if len(trusted) == 0 {
 		trusted = o.Trusted
 	}
+	if len(proxies) == 0 {
+		proxies = o.Proxies
+	}
 	d := &door{spec: spec}
-	rules := ingress.Rules{Trusted: trusted}
+	rules := ingress.Rules{Trusted: trusted, Forwarded: o.Forwarded, Via: o.Via}
 	var err error
 	d.http2, err = http2.New(http2.Options{
 		Handler: g.core, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http2"), Registerer: o.Metrics,
-		Timeouts: http2.Timeouts(o.Timeouts), Rules: rules,
+		Timeouts: http2.Timeouts(o.Timeouts), Limits: o.Limits, Rules: rules,
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.engine, err = http1.New(http1.Options{
 		Handler: g.core, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
-		Timeouts: o.Timeouts, Rules: rules,
+		Timeouts: o.Timeouts, Limits: o.Limits, Rules: rules,
 		HTTP2: func(h http1.HandOver) {
 			d.http2.Serve(http2.Conn{TCP: h.TCP, Stream: h.Stream, Read: h.Read, Scheme: h.Scheme, Peer: h.Peer})
 		},
@@ -288,19 +300,17 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 		return nil, err
 	}
 	lo := listen.Options{
-		Name: spec.Name, Address: spec.Address, MaxConns: cmp.Or(spec.MaxConns, o.MaxConns),
-		Serve: func(c net.Conn) {
-			how := how
-			how.Net = c
-			d.engine.Serve(how)
-		},
-		Refuse: func(c net.Conn) {
-			how := how
-			how.Net = c
-			d.engine.Refuse(how)
-		},
-		Log: o.Log.With("component", "gateway.listen"), Registerer: o.Metrics,
+		Name: spec.Name, Address: spec.Address, MaxConns: cmp.Or(spec.MaxConns, o.MaxConns), Proxies: proxies,
+		Serve:  func(c net.Conn) { d.engine.Serve(http1.Conn{Net: c}) },
+		Refuse: func(c net.Conn) { d.engine.Refuse(http1.Conn{Net: c}) },
+		Log:    o.Log.With("component", "gateway.listen"), Registerer: o.Metrics,
 		Inherited: g.inherited(spec.Name, spec.Address),
+	}
+	if spec.TLS || spec.CertFile != "" {
+		if d.secure, err = g.newSecure(&spec, []string{handshake.HTTP2, handshake.HTTP1}); err != nil {
+			return nil, err
+		}
+		lo.Serve, lo.Refuse = func(c net.Conn) { g.serveTLS(d, c) }, nil
 	}
 	if was != nil && was.spec.Address == spec.Address {
 		if lo.Inherited, err = was.dup(); err != nil {
@@ -396,6 +406,9 @@ func (ds *doors) openLocked(d *door) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
 	ds.serving.Go(func() { ds.g.run(ctx, d.spec.Name, d.listener.Run) })
+	if d.secure != nil {
+		ds.serving.Go(func() { ds.g.run(ctx, d.spec.Name+" certificates", d.secure.run) })
+	}
 	ds.g.opts.Log.Info("listening", slog.String("listener", d.spec.Name), slog.String("address", d.listener.Addr().String()))
 }
 
@@ -417,6 +430,9 @@ func (ds *doors) retireLocked(d *door) {
 		ds.mu.Lock()
 		delete(ds.retiring, d)
 		ds.mu.Unlock()
+		if d.secure != nil {
+			d.secure.close()
+		}
 		ds.g.opts.Log.Info("listener removed", slog.String("listener", d.spec.Name), slog.Any("err", err))
 	})
 }
@@ -449,6 +465,22 @@ func (ds *doors) stop() {
 	for _, d := range ds.all {
 		if d.stop != nil {
 			d.stop()
+		}
+	}
+}
+
+// breakHandshakes ends the handshakes that are under way on a gateway that was stopped: no request can come of them.
+func (ds *doors) breakHandshakes() {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for _, d := range ds.all {
+		if d.secure != nil {
+			d.secure.handshake.Close()
+		}
+	}
+	for d := range ds.retiring {
+		if d.secure != nil {
+			d.secure.handshake.Close()
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
+	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/router"
 	"hansa.dev/hansa/internal/quota"
@@ -25,6 +26,7 @@ type plan struct {
 // group is an environment group: the APIs behind some hostnames.
 type group struct {
 	spec  snapshot.Hosts
+	rule  *handshake.Rule // nil: nothing is asked of TLS
 	bases *router.Bases[*api]
 }
 
@@ -66,11 +68,7 @@ type routeData struct {
 }
 
 // find returns the route of a request and sets the path that the backend sees.
-func (p *plan) find(x *exchange.Exchange) *exchange.Route {
-	g, ok := p.hosts.Match(x.Host)
-	if !ok {
-		return nil
-	}
+func (g *group) find(x *exchange.Exchange) *exchange.Route {
 	m, ok := g.bases.Match(x.Path)
 	if !ok {
 		return nil

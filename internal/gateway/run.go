@@ -3,7 +3,9 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,6 +17,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/accesslog"
+	"hansa.dev/hansa/internal/gateway/certs"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/upstream"
@@ -27,9 +30,12 @@ import (
 type Options struct {
 	// HTTPAddr is where requests come in. Default: ":8080".
 	HTTPAddr string
-	// HTTPSAddr is where requests come in over TLS, with the certificate in CertFile and KeyFile, which may be replaced
-	// while the gateway runs. Default: "", nowhere.
+	// HTTPSAddr is where requests come in over TLS. Default: "", nowhere. CertFile and KeyFile, which may be replaced
+	// while the gateway runs, are the default certificate of all listeners; without them it comes from elsewhere, or clients
+	// must ask for a name.
 	HTTPSAddr, CertFile, KeyFile string
+	// TLS is what holds for TLS on all listeners.
+	TLS TLSOptions
 	// Listeners are further places where requests come in.
 	Listeners []Listener
 	// AdminAddr is where the gateway is watched; whoever can reach it may. Default: "127.0.0.1:8085".
@@ -41,6 +47,15 @@ type Options struct {
 	MaxConns int
 	// Timeouts bound the time that clients may take.
 	Timeouts http1.Timeouts
+	// Limits bound the heads of requests. Default: h1.DefaultLimits.
+	Limits h1.Limits
+	// Proxies are the load balancers whose connections begin with a header of the PROXY protocol. Default: none.
+	Proxies []netip.Prefix
+	// Forwarded sends the field of RFC 7239 to backends beside X-Forwarded-*.
+	Forwarded bool
+	// Via is the name under which the gateway adds itself to Via, and knows a request that has come round in a circle.
+	// Default: "hansa-" and a number that is this process's alone; "off": neither.
+	Via string
 	// Trusted are the proxies whose X-Forwarded-For is believed.
 	Trusted []netip.Prefix
 	// AccessLog is the file of the access log: "-" for standard output, "" for none.
@@ -75,6 +90,12 @@ func (o *Options) setDefaults() {
 	if o.RetireLimit <= 0 {
 		o.RetireLimit = time.Hour
 	}
+	switch o.Via {
+	case "":
+		o.Via = fmt.Sprintf("hansa-%08x", rand.Uint32()) //nolint:gosec // tells processes apart, guards nothing
+	case "off":
+		o.Via = ""
+	}
 	if o.Engine == nil {
 		o.Engine = quota.Local{}
 	}
@@ -96,10 +117,12 @@ type Gateway struct {
 	bodies  *h1.Pool
 	admin   *http.Server
 	counts  countsFile
+	certs   *certs.Store
 	drain   draining
 	started time.Time
 
 	doors         doors
+	certFiles     *certs.Files
 	adminListener net.Listener // set by Bind
 
 	background sync.WaitGroup // what ends last
@@ -141,6 +164,9 @@ func (g *Gateway) assemble() (err error) {
 		register: o.Metrics, engine: o.Engine, backends: upstreams{g.pool},
 	})
 	if err != nil {
+		return err
+	}
+	if err := g.makeCertificates(); err != nil {
 		return err
 	}
 	g.admin = newAdmin(g)
@@ -195,6 +221,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	rest, g.stopRest = context.WithCancel(context.WithoutCancel(ctx))
 	g.background.Go(func() { g.run(rest, "sweeper", g.sweeper.Run) })
 	g.background.Go(func() { g.run(rest, "upstream", g.pool.Run) })
+	g.background.Go(func() { g.run(rest, "certificates", g.certFiles.Run) })
 	g.background.Go(func() { g.core.tidy(rest) })
 	g.background.Go(func() { g.counts.run(rest, g.opts.Log) })
 	g.background.Go(func() {

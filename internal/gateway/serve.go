@@ -9,6 +9,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
+	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/policy"
 )
 
@@ -37,12 +38,31 @@ func (g *core) Serve(x *exchange.Exchange, d exchange.Down) {
 	}
 	x.Slots[policy.SlotGateway].Ptr = p
 	x.Slots[policy.SlotProducts].Ptr = p.products
-	if x.Route = p.find(x); x.Route == nil {
-		x.Refuse(exchange.NoRoute, "")
+	if !g.route(x, p) {
 		s.respond(nil)
 		return
 	}
 	s.pass()
+}
+
+// route finds the route of a request. It returns false after a refusal.
+func (g *core) route(x *exchange.Exchange, p *plan) bool {
+	group, ok := p.hosts.Match(x.Host)
+	var rule *handshake.Rule
+	if ok {
+		rule = group.rule
+	}
+	if handshake.Admit(x, rule) != exchange.Continue {
+		return false
+	}
+	if ok {
+		x.Route = group.find(x)
+	}
+	if x.Route == nil {
+		x.Refuse(exchange.NoRoute, "")
+		return false
+	}
+	return true
 }
 
 // serving is one call of Serve.

@@ -84,8 +84,10 @@ type Publisher struct {
 	compileErr error       // why not; trying the same again would be in vain
 	keyID      string      // that the last round signed with
 
-	mu        sync.Mutex // guards published and fault
+	mu        sync.Mutex // guards what follows
 	published map[string]Current
+	compiled  *compile.Result // what result is, for others
+	version   store.Version   // of compiled
 	fault     error
 }
 
@@ -125,6 +127,13 @@ func (p *Publisher) Current(view string) (Current, bool) {
 	defer p.mu.Unlock()
 	c, ok := p.published[view]
 	return c, ok
+}
+
+// Compiled returns the newest compiled state and its version; nil if there is none yet.
+func (p *Publisher) Compiled() (store.Version, *compile.Result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.version, p.compiled
 }
 
 // Err returns why the newest version of the record is not published; nil if it is, or will be in a moment.
@@ -283,6 +292,9 @@ func (p *Publisher) compile() error {
 		return p.compileErr
 	}
 	p.result, p.state, p.pending = next, todo.state, changes{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.compiled, p.version = next, version
 	return nil
 }
 

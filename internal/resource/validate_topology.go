@@ -1,8 +1,6 @@
 package resource
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"strings"
 
@@ -41,6 +39,9 @@ func (c *checker) environmentGroup(g *v1.EnvironmentGroupSpec) {
 		seen[strings.ToLower(h)] = true
 	}
 	c.refs("spec.environments", g.Environments)
+	if g.TLS != nil {
+		c.hostTLS(g.TLS)
+	}
 }
 
 func (c *checker) backendTLS(b *v1.BackendSpec) {
@@ -52,36 +53,5 @@ func (c *checker) backendTLS(b *v1.BackendSpec) {
 			c.fault("spec.tls.serverName", CodeInvalid, s, fmt.Sprintf("%q is not a host name: %s", shorten(s), fault), "write the DNS name that the certificate carries")
 		}
 	}
-	if b.TLS.CA == "" {
-		return
-	}
-	if len(b.TLS.CA) > maxCA {
-		c.fault("spec.tls.ca", CodeOutOfRange, "", fmt.Sprintf("it has %d bytes and may have %d", len(b.TLS.CA), maxCA), "leave out the certificates that are not needed")
-		return
-	}
-	if n, err := certificates(b.TLS.CA); err != nil {
-		c.fault("spec.tls.ca", CodeInvalid, "", fmt.Sprintf("certificate %d cannot be read: %v", n+1, err), "paste PEM certificates, with their lines BEGIN and END")
-	}
-}
-
-// certificates returns how many certificates a PEM text holds, up to the first that is wrong.
-func certificates(text string) (n int, err error) {
-	rest := []byte(text)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return n, fmt.Errorf("it is a %s", block.Type)
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return n, err
-		}
-		n++
-	}
-	if n == 0 || strings.TrimSpace(string(rest)) != "" {
-		return n, fmt.Errorf("there is other text")
-	}
-	return n, nil
+	c.authorities("spec.tls.ca", b.TLS.CA)
 }

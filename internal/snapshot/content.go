@@ -37,6 +37,16 @@ type Hosts struct {
 	Name         string   `json:"name"`
 	Hostnames    []string `json:"hostnames"` // lower case; exact, "*.suffix" or "*"
 	Environments []string `json:"environments"`
+	TLS          *HostTLS `json:"tls,omitempty"` // from reader version ReaderHostTLS on
+}
+
+// HostTLS is what is asked of the connections to the hostnames.
+type HostTLS struct {
+	MinVersion        string `json:"minVersion,omitempty"`
+	ClientCertificate string `json:"clientCertificate,omitempty"` // optional or required; "": not asked for
+	ClientCA          string `json:"clientCA,omitempty"`
+	ClientDepth       int    `json:"clientDepth,omitempty"`
+	ForwardClient     string `json:"forwardClient,omitempty"` // certificate or chain; "": nothing
 }
 
 // API is the content of the entry of one deployed API in one environment: all that a gateway needs to serve it,

@@ -85,8 +85,9 @@ func (t *Credentials) With(changes []CredentialChange) *Credentials {
 		byShard[at] = append(byShard[at], c)
 	}
 	shards := make(map[int]*Shard, len(byShard))
+	var m shardMaker
 	for at, changes := range byShard {
-		shards[at] = t.shards[at].With(changes)
+		shards[at] = m.with(t.shards[at], changes)
 	}
 	return t.WithShards(shards)
 }
@@ -145,16 +146,18 @@ func (b *CredentialBatch) Add(c CredentialChange) error {
 // Table returns the base with the changes. The batch is empty afterwards.
 func (b *CredentialBatch) Table() *Credentials {
 	next, changed := *b.base, false
+	var m shardMaker
+	var changes []CredentialChange
 	for at, buf := range &b.changes { // not over a copy, which would keep every buffer
 		if buf == nil {
 			continue
 		}
-		var changes []CredentialChange
+		changes = changes[:0]
 		r := reader[string]{b: string(buf)}
 		for r.b != "" {
 			changes = append(changes, readCredentialChange(&r))
 		}
-		changed = next.replace(at, b.base.shards[at].With(changes)) || changed
+		changed = next.replace(at, m.with(b.base.shards[at], changes)) || changed
 		b.changes[at] = nil // free as we go: a batch can be as large as the table
 	}
 	if !changed {

@@ -128,7 +128,7 @@ func TestCredentialLimits(t *testing.T) {
 // A segment of one shard must not pass for another one, or a look-up would miss what is there.
 func TestParseShardOfOtherNumber(t *testing.T) {
 	t.Parallel()
-	s := newShard([]Credential{credential(1)})
+	s := new(shardMaker).encode([]Credential{credential(1)})
 	at := credential(1).Hash.Shard()
 	if _, err := ParseShard(at^1, s.AppendTo(nil)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("error %v, want ErrMalformed", err)
@@ -140,8 +140,8 @@ func FuzzParseShard(f *testing.F) {
 	two := credential(2)
 	two.Hash = credential(1).Hash
 	two.Hash[31]++
-	f.Add(newShard([]Credential{credential(1)}).AppendTo(nil))
-	f.Add(newShard([]Credential{credential(1), two}).AppendTo(nil))
+	f.Add(new(shardMaker).encode([]Credential{credential(1)}).AppendTo(nil))
+	f.Add(new(shardMaker).encode([]Credential{credential(1), two}).AppendTo(nil))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		s, err := ParseShard(at, in)
 		if err != nil || s == nil {

@@ -16,6 +16,10 @@ import (
 // and passed over if it is not critical, and refuses the whole checkpoint if it is (contract N-2).
 const ReaderVersion = 2
 
+// ReaderHostTLS is the form of entries of hostnames that ask something of TLS. A gateway that does not know it would let in
+// whoever has no certificate.
+const ReaderHostTLS = 2
+
 // The limits of one entry. They hold for what is made and for what is received.
 const (
 	MaxKeyBytes   = 512

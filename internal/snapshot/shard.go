@@ -54,14 +54,14 @@ func ParseShard(at int, segment []byte) (*Shard, error) {
 // layout finds the parts of a segment, of which it makes a copy.
 func layout(segment []byte) (*Shard, error) {
 	data := string(segment)
-	bad := fmt.Errorf("%w segment of %d bytes", ErrMalformed, len(data))
+	bad := func() error { return fmt.Errorf("%w segment of %d bytes", ErrMalformed, len(data)) }
 	if len(data) < shardHeader || data[0] != shardVersion {
-		return nil, bad
+		return nil, bad()
 	}
 	n, d, t := uint64(le32(data, 1)), uint64(le32(data, 5)), uint64(le32(data, 9))
 	recs := shardHeader + d*4 + t + n*(sha256.Size+4)
 	if n == 0 || recs > uint64(len(data)) {
-		return nil, bad
+		return nil, bad()
 	}
 	s := &Shard{data: data, n: int(n), d: int(d), texts: shardHeader + 4*int(d)}
 	s.hashes = s.texts + int(t)
@@ -190,12 +190,24 @@ func (s *Shard) All() iter.Seq[Credential] {
 // With returns the shard that results from the changes. All of them must belong to this shard; of two with one
 // hash the last counts.
 func (s *Shard) With(changes []CredentialChange) *Shard {
-	changes = slices.Clone(changes)
+	return new(shardMaker).with(s, slices.Clone(changes))
+}
+
+// shardMaker makes shards, one after the other in the same memory, so that a change of a whole table leaves little
+// behind.
+type shardMaker struct {
+	merged []Credential
+	texts  []string
+	buf    []byte
+}
+
+// with is Shard.With. It brings the changes into another order.
+func (m *shardMaker) with(s *Shard, changes []CredentialChange) *Shard {
 	slices.SortStableFunc(changes, func(a, b CredentialChange) int { return a.Credential.Hash.Compare(b.Credential.Hash) })
-	merged := make([]Credential, 0, s.Len()+len(changes))
+	merged := slices.Grow(m.merged[:0], s.Len()+len(changes))
 	i, dirty := 0, false
 	for len(changes) > 0 {
-		c := changes[0]
+		c := &changes[0]
 		changes = changes[1:]
 		if len(changes) > 0 && changes[0].Credential.Hash == c.Credential.Hash {
 			continue
@@ -214,33 +226,35 @@ func (s *Shard) With(changes []CredentialChange) *Shard {
 			i++
 		}
 	}
+	m.merged = merged
 	if !dirty {
 		return s
 	}
 	for ; i < s.Len(); i++ {
 		merged = append(merged, s.at(i))
 	}
-	return newShard(merged)
+	m.merged = merged
+	return m.encode(merged)
 }
 
-// newShard encodes credentials that are in order of hash.
-func newShard(credentials []Credential) *Shard {
+// encode makes a shard of credentials that are in order of hash.
+func (m *shardMaker) encode(credentials []Credential) *Shard {
 	if len(credentials) == 0 {
 		return nil
 	}
-	texts := make([]string, 0, 4*len(credentials))
+	texts := slices.Grow(m.texts[:0], 4*len(credentials))
 	for i := range credentials {
 		c := &credentials[i]
 		texts = append(texts, c.Organization, c.Subscription, c.Application, c.Product)
 	}
+	m.texts = texts
 	slices.Sort(texts)
 	texts = slices.Compact(texts)
 	size := 0
 	for _, t := range texts {
 		size += len(t)
 	}
-	b := make([]byte, 0, shardHeader+8*len(texts)+size+len(credentials)*(sha256.Size+4+40))
-	b = append(b, shardVersion)
+	b := append(m.buf[:0], shardVersion)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(credentials)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(texts)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(size))
@@ -270,7 +284,8 @@ func newShard(credentials []Credential) *Shard {
 		b = binary.AppendUvarint(b, uint64(c.ExpiresAt))
 		binary.LittleEndian.PutUint32(b[ends+4*i:], uint32(len(b)-recs))
 	}
-	s, err := layout(b)
+	m.buf = b
+	s, err := layout(b) // which copies b
 	if err != nil {
 		panic(fmt.Sprintf("snapshot: own shard: %v", err)) // unreachable: the parts add up by construction
 	}

@@ -2,22 +2,25 @@ package certs
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // metrics tells about the certificates of a store.
 type metrics struct {
-	store                     *Store
+	mu     sync.Mutex
+	stores map[*Store]struct{} // guarded by mu
+
 	lookups                   *prometheus.CounterVec
 	found, byDefault, unknown prometheus.Counter
 	faults                    *prometheus.CounterVec
 	staples                   *prometheus.CounterVec
 }
 
-func newMetrics(s *Store) *metrics {
+func newMetrics() *metrics {
 	m := &metrics{
-		store: s,
+		stores: map[*Store]struct{}{},
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hansa_tls_certificate_lookups_total",
 			Help: "Handshakes by the certificate that was chosen: one for the name, the default one, or none.",
@@ -52,12 +55,31 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.store.counts() {
-		ch <- prometheus.MustNewConstMetric(entriesDesc, prometheus.GaugeValue, float64(c.entries), c.source)
-		if c.entries > 0 {
-			ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, float64(c.expires), c.source)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for s := range m.stores {
+		for _, c := range s.counts() {
+			if s.opts.Name != "" {
+				c.source += ":" + s.opts.Name
+			}
+			ch <- prometheus.MustNewConstMetric(entriesDesc, prometheus.GaugeValue, float64(c.entries), c.source)
+			if c.entries > 0 {
+				ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, float64(c.expires), c.source)
+			}
 		}
 	}
+}
+
+func (m *metrics) add(s *Store) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stores[s] = struct{}{}
+}
+
+func (m *metrics) remove(s *Store) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.stores, s)
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {

@@ -32,6 +32,11 @@ type Options struct {
 	Strict bool
 	// MaxReady is how many certificates are kept ready for use. Default: 4096.
 	MaxReady int
+	// Beneath is another store, whose certificates are shown where this one has none for a name; the default of this one
+	// comes before the other's. It is for a listener with certificates of its own. Default: none.
+	Beneath *Store
+	// Name tells the store from the one beneath, in metrics.
+	Name string
 	// Challenge answers the validation of ACME (RFC 8737): for a client that offers the protocol acme-tls/1 and asks for
 	// the name it returns the certificate to show, or nil. Default: there are none.
 	Challenge func(name string) (*tls.Certificate, error)
@@ -111,14 +116,22 @@ func New(o Options) (*Store, error) {
 		opts: o, sources: map[string]*source{}, hosts: map[string]*node{}, issuers: map[string]*sharedIssuer{},
 		ready: clock{size: o.MaxReady},
 	}
-	s.metrics = newMetrics(s)
-	if o.Registerer != nil {
+	if o.Beneath != nil {
+		s.metrics = o.Beneath.metrics
+	} else {
+		s.metrics = newMetrics()
+	}
+	s.metrics.add(s)
+	if o.Beneath == nil && o.Registerer != nil {
 		if err := s.metrics.register(o.Registerer); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
+
+// Close has the metrics forget the store.
+func (s *Store) Close() { s.metrics.remove(s) }
 
 // Replace makes entries the whole of a source. If any of them is malformed it returns what is wrong with all of them, and
 // nothing has changed. The store keeps the entries.
@@ -335,7 +348,17 @@ func (n *node) remove(e *entry) *node {
 // find returns the entries for a name in lower case. found is false if they are the defaults.
 func (s *Store) find(name string) (n *node, found bool) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
+	n, found = s.findLocked(name)
+	s.mu.RUnlock()
+	if !found && s.opts.Beneath != nil {
+		if other, found := s.opts.Beneath.find(name); found || n == nil {
+			return other, found
+		}
+	}
+	return n, found
+}
+
+func (s *Store) findLocked(name string) (n *node, found bool) {
 	if name != "" {
 		if n = s.hosts[name]; n != nil {
 			return n, true

@@ -3,7 +3,6 @@ package http1
 import (
 	"errors"
 	"io"
-	"net"
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
@@ -29,11 +28,17 @@ func (b *requestBody) Next() (exchange.Chunk, error) {
 	if c.stopBody.Load() {
 		return exchange.Chunk{}, errBodyStopped
 	}
-	if !c.body.Ready() {
-		c.tcp.ArmRead(c.srv.Timeouts.Body)
+	waits := !c.body.Ready()
+	var from time.Duration
+	if waits {
+		from = c.srv.Sweeper.Now()
+		c.armBody(c.x.BytesIn)
 	}
 	chunk, err := c.body.Next()
 	if err == nil {
+		if waits {
+			c.bodyWaited += c.srv.Sweeper.Now() - from
+		}
 		c.x.BytesIn += int64(len(chunk.Data))
 		if chunk.End {
 			c.bodyDone.Store(true)
@@ -41,6 +46,18 @@ func (b *requestBody) Next() (exchange.Chunk, error) {
 		return chunk, nil
 	}
 	return exchange.Chunk{}, bodyFault(err)
+}
+
+// armBody gives the client time for the next piece of the body: as long as it may be silent, but no more than what it has
+// sent, and the time that it has taken so far, leave it.
+func (c *conn) armBody(received int64) {
+	t := &c.srv.Timeouts
+	d := t.Body
+	if t.MinRate > 0 {
+		left := t.Body + time.Duration(received)*time.Second/time.Duration(t.MinRate) - c.bodyWaited
+		d = max(min(d, left), 1)
+	}
+	c.tcp.ArmRead(d)
 }
 
 // bodyFault says what an error within the body means.
@@ -160,7 +177,7 @@ func (c *conn) drain(most int64) bool {
 func (c *conn) closeWrite() bool {
 	t, ok := c.stream.(interface{ CloseWrite() error })
 	if !ok {
-		t, ok = c.info.Net.(*net.TCPConn)
+		t, ok = c.info.Net.(interface{ CloseWrite() error })
 	}
 	return ok && t.CloseWrite() == nil
 }

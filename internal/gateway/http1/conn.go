@@ -65,14 +65,16 @@ type work struct {
 	out    []byte
 	end    []byte // what follows a piece of a body
 
-	headSize int64
-	minor    int
-	head     bool // the method is HEAD
-	expect   bool // the client waits for 100 before it sends the body
-	trailers bool // the client takes trailers
-	hasBody  bool
-	whole    bool // serving the request needs no reading
-	faulty   bool // the head was refused; more of the like may be on its way
+	headSize   int64
+	minor      int
+	head       bool // the method is HEAD
+	expect     bool // the client waits for 100 before it sends the body
+	trailers   bool // the client takes trailers
+	hasBody    bool
+	bodyWaited time.Duration // how long the client was waited for within the body, on the sweeper's clock
+	bodyBegin  time.Duration // when that began, while the body is collected
+	whole      bool          // serving the request needs no reading
+	faulty     bool          // the head was refused; more of the like may be on its way
 }
 
 func newConn(s *Server, info Conn) *conn {
@@ -145,9 +147,6 @@ func (c *conn) serve() {
 			return
 		}
 		c.stream, c.plain = s, false
-		if c.http2 = c.srv.HTTP2 != nil && negotiatedHTTP2(s); c.http2 {
-			return
-		}
 	}
 	c.work = c.srv.work()
 	buffer, handle := c.buffer, c.handle // made once: each is an allocation

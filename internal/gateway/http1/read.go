@@ -104,7 +104,8 @@ func (c *conn) advance() sweep.Next {
 			}
 		}
 		if c.filled < c.collect {
-			c.tcp.ArmRead(c.srv.Timeouts.Body)
+			c.bodyWaited = c.srv.Sweeper.Now() - c.bodyBegin
+			c.armBody(int64(c.filled) - c.headSize)
 			return sweep.ReadOn
 		}
 		if c.collect > 0 {
@@ -172,6 +173,7 @@ func (c *conn) canCollect() bool {
 		return false
 	}
 	c.collect = int(n)
+	c.bodyBegin = c.srv.Sweeper.Now()
 	c.enlarge(c.collect)
 	return true
 }

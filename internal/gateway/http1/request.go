@@ -11,24 +11,23 @@ import (
 
 // The faults of a request that are not the parser's to find.
 var (
-	errHeadTimeout   = &exchange.Fault{Code: exchange.BadRequestTimeout, Detail: "the head of the request did not arrive in time"}
-	errNoHost        = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "there is no Host field"}
-	errHosts         = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "there is more than one Host field"}
-	errHost          = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "the host is not a name or an address with an optional port"}
-	errAsterisk      = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the target * is not served"}
-	errConnect       = &exchange.Fault{Code: exchange.NotImplemented, Detail: "CONNECT is not served"}
-	errTargetForm    = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the request target is neither a path nor an absolute URI"}
-	errTargetScheme  = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the scheme of the request target is not the one of the connection"}
-	errNominated     = &exchange.Fault{Code: exchange.BadRequestConnection, Detail: "the Connection field names a field that is not about the connection"}
-	errExpect        = &exchange.Fault{Code: exchange.BadRequestExpect, Detail: "the only expectation that is known here is 100-continue"}
-	errUpgrade       = &exchange.Fault{Code: exchange.BadRequestUpgrade, Detail: "the Upgrade field is not a list of protocols"}
-	errTooManyFields = &exchange.Fault{Code: exchange.BadRequestHeadersTooLarge, Detail: "there are more header fields than the limit"}
+	errHeadTimeout  = &exchange.Fault{Code: exchange.BadRequestTimeout, Detail: "the head of the request did not arrive in time"}
+	errNoHost       = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "there is no Host field"}
+	errHosts        = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "there is more than one Host field"}
+	errHost         = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "the host is not a name or an address with an optional port"}
+	errAsterisk     = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the target * is not served"}
+	errConnect      = &exchange.Fault{Code: exchange.NotImplemented, Detail: "CONNECT is not served"}
+	errTargetForm   = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the request target is neither a path nor an absolute URI"}
+	errTargetScheme = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the scheme of the request target is not the one of the connection"}
+	errNominated    = &exchange.Fault{Code: exchange.BadRequestConnection, Detail: "the Connection field names a field that is not about the connection"}
+	errExpect       = &exchange.Fault{Code: exchange.BadRequestExpect, Detail: "the only expectation that is known here is 100-continue"}
+	errUpgrade      = &exchange.Fault{Code: exchange.BadRequestUpgrade, Detail: "the Upgrade field is not a list of protocols"}
 )
 
 // begin makes the exchange out of the head that the parser has read, n bytes of c.buf, or the refusal of it.
 func (c *conn) begin(n int, err error) {
 	c.begun = false
-	c.x.Scheme = c.info.Scheme
+	c.x.Scheme, c.x.TLS = c.info.Scheme, c.info.TLS
 	c.client.Introduce(&c.x)
 	c.ids.Next(&c.x.ID)
 	c.x.Protocol = exchange.HTTP11
@@ -90,8 +89,8 @@ func (c *conn) accept(n int) error {
 	if p.Minor == 0 {
 		version = "1.0"
 	}
-	if !c.srv.Rules.Announce(x, &c.client, version) {
-		return errTooManyFields
+	if f := c.srv.Rules.Announce(x, &c.client, version); f != nil {
+		return f
 	}
 	c.body.Reset(c.stream, c.srv.Bodies, framing, length, c.buf, n, c.filled)
 	c.whole = framing == h1.NoBody || framing == h1.Length && length <= int64(c.filled-n)
@@ -100,6 +99,7 @@ func (c *conn) accept(n int) error {
 		c.whole = false // what the client sends is read by another goroutine
 		x.Body = (*tunnelBody)(c)
 	case framing != h1.NoBody && length != 0:
+		c.bodyWaited = 0
 		c.hasBody = true
 		c.bodyBegun.Store(false)
 		c.bodyDone.Store(false)

@@ -2,7 +2,6 @@ package http1
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"strconv"
 
@@ -123,9 +122,6 @@ func (c *conn) appendHead(out []byte, x *exchange.Exchange, body exchange.Source
 		out = append(out, c.srv.date.get(x.Start.Add(x.Upstream))...)
 		out = append(out, '\r', '\n')
 	}
-	if c.srv.Via != "" {
-		out = append(append(append(out, "Via: 1.1 "...), c.srv.Via...), '\r', '\n')
-	}
 	out = append(append(out, "X-Request-Id: "...), x.ID[:]...)
 	switch {
 	case x.Status == 101:
@@ -235,7 +231,7 @@ func (c *conn) breakOff(x *exchange.Exchange) {
 // reset closes the connection in a way that the client can tell from the end of a body.
 func (c *conn) reset() {
 	c.keep, c.broken = false, true
-	if t, ok := c.info.Net.(*net.TCPConn); ok {
+	if t, ok := c.info.Net.(interface{ SetLinger(seconds int) error }); ok {
 		_ = t.SetLinger(0)
 	}
 }

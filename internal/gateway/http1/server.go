@@ -28,6 +28,9 @@ type Timeouts struct {
 	Head time.Duration
 	// Body is how long a request's body may be silent. Default: 30s.
 	Body time.Duration
+	// MinRate is how many bytes a second of a request's body must come on average once Body has passed; time in which the
+	// backend is waited for does not count. Default: 128; negative: any rate will do.
+	MinRate int
 	// Write is how long the client may take to accept a piece of the response. Default: 30s.
 	Write time.Duration
 	// Park is how long an idle connection keeps its buffers. Default: 5s.
@@ -52,8 +55,7 @@ type Options struct {
 	Timeouts Timeouts
 	// Rules tell what of a client is believed and what backends are told of it.
 	ingress.Rules
-	// HTTP2 serves connections whose clients begin with the preface of HTTP/2, or have negotiated it by ALPN, until they
-	// end. Default: they are refused.
+	// HTTP2 serves connections whose clients begin with the preface of HTTP/2, until they end. Default: they are refused.
 	HTTP2 func(HandOver)
 }
 
@@ -88,6 +90,7 @@ func (o *Options) setDefaults() error {
 	setDefault(&t.Idle, 75*time.Second)
 	setDefault(&t.Head, 10*time.Second)
 	setDefault(&t.Body, 30*time.Second)
+	setDefault(&t.MinRate, 128)
 	setDefault(&t.Write, 30*time.Second)
 	setDefault(&t.Park, 5*time.Second)
 	return nil
@@ -139,6 +142,8 @@ type Conn struct {
 	Upgrade func(net.Conn) (net.Conn, error)
 	// Scheme is http or https. Default: http.
 	Scheme string
+	// TLS is what is known of the connection, if it is one of TLS.
+	TLS *exchange.TLS
 	// Peer is the client, if it is not the other end of Net.
 	Peer netip.AddrPort
 }

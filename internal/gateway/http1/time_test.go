@@ -168,28 +168,34 @@ func TestSlowHead(t *testing.T) {
 	})
 }
 
+// slowBodies are requests whose body is collected, is not, and has no length.
+var slowBodies = []string{"Content-Length: 30000\r\n\r\n", "Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n10000\r\n"}
+
+// readBody answers when the body has been read.
+func readBody(x *exchange.Exchange, d exchange.Down) {
+	for {
+		c, err := x.Body.Next()
+		if err != nil {
+			x.Refuse(exchange.BadRequestTimeout, err.Error())
+			break
+		}
+		if c.End {
+			x.Answer(200, nil)
+			break
+		}
+	}
+	d.Respond(x, nil)
+}
+
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
-	for _, framing := range []string{"Content-Length: 100\r\n\r\n", "Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n50\r\n"} {
+	for _, framing := range slowBodies {
 		synctest.Test(t, func(t *testing.T) {
-			f := startFake(t, func(x *exchange.Exchange, d exchange.Down) {
-				for {
-					c, err := x.Body.Next()
-					if err != nil {
-						x.Refuse(exchange.BadRequestTimeout, err.Error())
-						break
-					}
-					if c.End {
-						x.Answer(200, nil)
-						break
-					}
-				}
-				d.Respond(x, nil)
-			})
+			f := startFake(t, readBody)
 			f.send(t, "POST / HTTP/1.1\r\nHost: a\r\n"+framing)
 			for range 5 { // silence is what is bounded, not the whole
 				time.Sleep(25 * time.Second)
-				f.send(t, "x")
+				f.send(t, strings.Repeat("x", 4000))
 			}
 			begin := time.Now()
 			res := f.receive(t)
@@ -201,6 +207,49 @@ func TestSlowBody(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSlowRate has a body come that is never silent and yet has no end.
+func TestSlowRate(t *testing.T) {
+	t.Parallel()
+	for _, framing := range slowBodies {
+		synctest.Test(t, func(t *testing.T) {
+			f := startFake(t, readBody)
+			f.send(t, "POST / HTTP/1.1\r\nHost: a\r\n"+framing)
+			begin := time.Now()
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for {
+					time.Sleep(time.Second)
+					if _, err := io.WriteString(f.client, "x"); err != nil {
+						return
+					}
+				}
+			}()
+			f.receive(t).check(t, 408, "bad-request-timeout")
+			if took := time.Since(begin); took < 28*time.Second || took > 32*time.Second {
+				t.Errorf("answered after %v, want 30s", took)
+			}
+			f.client.Close()
+			<-stopped
+		})
+	}
+}
+
+// TestSlowHandler shows that who reads the body slowly is not taken for a client that sends it slowly.
+func TestSlowHandler(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := startFake(t, func(x *exchange.Exchange, d exchange.Down) {
+			time.Sleep(time.Hour)
+			readBody(x, d)
+		})
+		go func() {
+			_, _ = io.WriteString(f.client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("x", 100000))
+		}()
+		f.receive(t).check(t, 200, "")
+	})
 }
 
 func TestSlowReader(t *testing.T) {

@@ -36,6 +36,7 @@ type conn struct {
 	stream io.ReadWriter // on top of tcp
 	plain  bool          // stream is tcp
 	scheme string
+	tls    *exchange.TLS
 	client ingress.Client
 	wg     sync.WaitGroup // the goroutines that serve streams, and the one that writes
 
@@ -101,7 +102,7 @@ type scrap struct {
 
 func newConn(s *Server, info Conn) *conn {
 	c := &conn{
-		srv: s, tcp: info.TCP, stream: info.Stream, scheme: info.Scheme, client: s.Client(info.Peer),
+		srv: s, tcp: info.TCP, stream: info.Stream, scheme: info.Scheme, tls: info.TLS, client: s.Client(info.Peer),
 		decoder: h2.NewDecoder(), streams: make(map[uint32]*stream), update: true,
 		window: h2.DefaultWindow, initial: h2.DefaultWindow, credit: h2.NewCredit(connWindow),
 		plain: info.Stream == io.ReadWriter(info.TCP),

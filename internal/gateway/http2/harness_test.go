@@ -194,15 +194,11 @@ func startBefore(t *testing.T, s setup, addresses ...string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	info := http1.Conn{Scheme: "http"}
+	address := listen(t, &wg, func(c net.Conn) { one.Serve(http1.Conn{Net: c}) })
 	if s.secure {
-		info = http1.Conn{Scheme: "https", Upgrade: upgrade(t)}
+		up := upgrade(t)
+		address = listen(t, &wg, func(c net.Conn) { server.Serve(http2.Conn{Net: c, Scheme: "https", Upgrade: up}) })
 	}
-	address := listen(t, &wg, func(c net.Conn) {
-		info := info
-		info.Net = c
-		one.Serve(info)
-	})
 	t.Cleanup(func() {
 		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		defer stop()

@@ -59,7 +59,7 @@ func (s *stream) refuse(err error) {
 // accept checks the head and fills in the exchange.
 func (s *stream) accept() error {
 	x, m, c := &s.x, &s.message, s.c
-	x.Protocol, x.Scheme = exchange.HTTP2, c.scheme
+	x.Protocol, x.Scheme, x.TLS = exchange.HTTP2, c.scheme, c.tls
 	c.client.Introduce(x)
 	x.Method, x.RawTarget = m.Method, m.Path
 	switch {
@@ -78,8 +78,8 @@ func (s *stream) accept() error {
 	if err := s.fields(); err != nil {
 		return err
 	}
-	if !c.srv.Announce(x, &c.client, viaVersion) {
-		return errNoRoom
+	if f := c.srv.Announce(x, &c.client, viaVersion); f != nil {
+		return f
 	}
 	s.head = string(x.Method) == "HEAD"
 	if !s.bodiless() || s.tunnel {

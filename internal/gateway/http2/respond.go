@@ -86,9 +86,6 @@ func (s *stream) appendHead(out []byte, x *exchange.Exchange, body exchange.Sour
 	if !x.Resp.Has(exchange.IDDate) {
 		out = h2.AppendField(out, exchange.IDDate, "date", srv.date.get(x.Start.Add(x.Upstream)))
 	}
-	if srv.Via != "" {
-		out = h2.AppendField(out, exchange.IDVia, "via", x.Scratch([]byte("1.1 "), []byte(srv.Via)))
-	}
 	return h2.AppendField(out, exchange.IDXRequestID, "x-request-id", x.ID[:])
 }
 

@@ -28,6 +28,9 @@ type Timeouts struct {
 	Head time.Duration
 	// Body is how long a request's body may be silent. Default: 30s.
 	Body time.Duration
+	// MinRate is how many bytes a second of a request's body must come on average once Body has passed; time in which the
+	// backend is waited for does not count. Default: 128; negative: any rate will do.
+	MinRate int
 	// Write is how long the client may take to accept a piece of the response, or to open a window for it. Default: 30s.
 	Write time.Duration
 	// Park is how long an idle connection keeps its buffers. Default: 5s.
@@ -81,6 +84,7 @@ func (o *Options) setDefaults() error {
 	setDefault(&t.Idle, 75*time.Second)
 	setDefault(&t.Head, 10*time.Second)
 	setDefault(&t.Body, 30*time.Second)
+	setDefault(&t.MinRate, 128)
 	setDefault(&t.Write, 30*time.Second)
 	setDefault(&t.Park, 5*time.Second)
 	return nil
@@ -129,6 +133,8 @@ type Conn struct {
 	Scheme string
 	// Peer is the client, if it is not the other end of Net.
 	Peer netip.AddrPort
+	// TLS is what is known of the connection, if it is one of TLS.
+	TLS *exchange.TLS
 
 	// TCP is a connection that is looked after already; then Net and Upgrade do not count, and Serve leaves closing it to
 	// the caller. Stream is what requests are read from, on top of TCP or TCP itself, and Read what has been read already.

@@ -142,8 +142,11 @@ func (st *stream) begin() error {
 	if err := ingress.SetPath(x, []byte(r.RequestURI)); err != nil {
 		return err
 	}
-	if !st.fields(r.Header) || !st.srv.opts.Announce(x, &c.Client, "3.0") {
+	if !st.fields(r.Header) {
 		return errTooManyFields
+	}
+	if f := st.srv.opts.Announce(x, &c.Client, "3.0"); f != nil {
+		return f
 	}
 	if extended(r) {
 		if !ingress.SetTunnel(x, []byte(r.Proto)) {

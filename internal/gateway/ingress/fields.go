@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"iter"
 	"net/netip"
 
 	"hansa.dev/hansa/internal/exchange"
@@ -9,11 +10,14 @@ import (
 
 // Rules tell how much of what a client says of itself is believed, and what is said of it to backends.
 type Rules struct {
-	// Trusted are the networks whose X-Forwarded-* fields are believed and continued. Default: none.
+	// Trusted are the networks whose X-Forwarded-*, Forwarded, X-Real-IP and Client-Cert fields are believed and continued.
+	// Who is trusted must itself remove what it has not checked: of X-Forwarded-For and Forwarded the former counts.
+	// Default: none.
 	Trusted []netip.Prefix
 	// Forwarded adds the field of RFC 7239 to the X-Forwarded-* fields.
 	Forwarded bool
-	// Via is the pseudonym under which the gateway adds itself to Via, in requests and responses. Default: "", it does not.
+	// Via is the pseudonym, a token, under which the gateway adds itself to the Via of requests. One in whose Via it stands already
+	// has come round in a circle and is refused; so no two gateways should share one. Default: "", neither is done.
 	Via string
 }
 
@@ -45,23 +49,28 @@ func (r *Rules) trusts(a netip.Addr) bool {
 	return false
 }
 
-// Own are the fields that the gateway makes for the backend.
+// Own are the fields that the gateway makes for the backend, or that only proxies make: what clients send under these
+// names, but for Via, is removed.
 const Own exchange.IDSet = 1<<exchange.IDXForwardedFor | 1<<exchange.IDXForwardedProto | 1<<exchange.IDXForwardedHost |
 	1<<exchange.IDXForwardedPort | 1<<exchange.IDForwarded | 1<<exchange.IDXRealIP | 1<<exchange.IDXRequestID |
-	1<<exchange.IDVia
+	1<<exchange.IDVia | 1<<exchange.IDClientCert | 1<<exchange.IDClientCertChain
 
 // Introduce sets who sent the exchange, as far as the connection tells. Requests that are refused have no more than that.
 func (c *Client) Introduce(x *exchange.Exchange) { x.Peer, x.ClientIP = c.Peer, c.text }
 
 // Announce makes the fields that tell the backend who asks and what for, and finds out the client's address. What the
 // client sent under these names counts only if it is trusted. version is the one of HTTP that the request came by, "1.1".
-// Announce returns false if there is no room for the fields.
-func (r *Rules) Announce(x *exchange.Exchange, c *Client, version string) bool {
+// Announce returns what is wrong if the request has been here before, or has no room for the fields.
+func (r *Rules) Announce(x *exchange.Exchange, c *Client, version string) *exchange.Fault {
 	req := &x.Req
 	chain := exchange.View(nil)
+	continued := false // there is a Forwarded field to which the gateway adds itself
 	if req.IDs()&Own != 0 {
+		if r.Via != "" && req.Has(exchange.IDVia) && r.looped(req) {
+			return errLoop
+		}
 		if c.trusted {
-			chain = r.chain(x, c)
+			chain, continued = r.chain(x, c)
 		} else {
 			for id := exchange.ID(1); Own>>id != 0; id++ {
 				if Own.Has(id) && id != exchange.IDVia && req.Has(id) {
@@ -82,19 +91,54 @@ func (r *Rules) Announce(x *exchange.Exchange, c *Client, version string) bool {
 	if (!c.trusted || !req.Has(exchange.IDXForwardedHost)) && x.Authority != nil {
 		ok = req.Set(exchange.IDXForwardedHost.Name(), x.Authority) && ok
 	}
-	if r.Forwarded {
+	if r.Forwarded || continued {
 		ok = addForwarded(x, c) && ok
 	}
 	if r.Via != "" {
 		ok = req.Add(exchange.IDVia.Name(), x.Scratch([]byte(version), []byte(" "), []byte(r.Via))) && ok
 	}
-	return req.Add(exchange.IDXRequestID.Name(), x.ID[:]) && ok
+	if !req.Add(exchange.IDXRequestID.Name(), x.ID[:]) || !ok {
+		return errTooManyFields
+	}
+	return nil
 }
 
+var (
+	errTooManyFields = &exchange.Fault{Code: exchange.BadRequestHeadersTooLarge, Detail: "there are more header fields than the limit"}
+	errLoop          = &exchange.Fault{Code: exchange.LoopDetected, Detail: "this gateway stands in the Via field: a backend leads back to it"}
+)
+
+// looped tells whether the gateway stands in Via already: a list of protocol, who received the message, and perhaps a
+// comment (RFC 9110, section 7.6.3).
+func (r *Rules) looped(req *exchange.Head) bool {
+	for v := range req.Values(exchange.IDVia.Name()) {
+		rest := []byte(v)
+		for len(rest) > 0 {
+			var element []byte
+			element, rest, _ = bytes.Cut(rest, comma)
+			by := bytes.TrimLeft(element, " \t")
+			i := bytes.IndexAny(by, " \t")
+			if i < 0 {
+				continue
+			}
+			by = bytes.TrimLeft(by[i:], " \t")
+			if i := bytes.IndexAny(by, " \t("); i >= 0 {
+				by = by[:i]
+			}
+			if exchange.EqualFold(by, r.Via) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var comma = []byte{','}
+
 // chain continues the X-Forwarded-For of a trusted peer, and takes the client's address from it: the last one that is
-// not a trusted proxy's.
-func (r *Rules) chain(x *exchange.Exchange, c *Client) exchange.View {
-	var chain exchange.View
+// not a trusted proxy's. Without that field Forwarded serves for it. continued tells that there is a Forwarded which can be
+// added to; one that is malformed is removed.
+func (r *Rules) chain(x *exchange.Exchange, c *Client) (chain exchange.View, continued bool) {
 	for v := range x.Req.Values(exchange.IDXForwardedFor.Name()) {
 		if chain == nil {
 			chain = v
@@ -102,32 +146,60 @@ func (r *Rules) chain(x *exchange.Exchange, c *Client) exchange.View {
 			chain = x.Scratch(chain, []byte(", "), v)
 		}
 	}
-	if chain == nil {
-		return nil
+	var nodes nodes
+	if x.Req.Has(exchange.IDForwarded) {
+		if continued = nodes.read(&x.Req); !continued {
+			x.Req.DelKnown(exchange.IDForwarded)
+		}
 	}
-	rest := []byte(chain)
 	var found netip.Addr
-	for len(rest) > 0 {
-		i := bytes.LastIndexByte(rest, ',')
-		addr, ok := parseAddr(bytes.TrimSpace(rest[i+1:]))
-		if !ok {
-			break
-		}
-		found = addr
-		if i < 0 || !r.trusts(addr) {
-			break
-		}
-		rest = rest[:i]
+	if chain != nil {
+		found = r.client(func(yield func([]byte) bool) {
+			rest := []byte(chain)
+			for len(rest) > 0 {
+				i := bytes.LastIndexByte(rest, ',')
+				if !yield(bytes.TrimSpace(rest[i+1:])) || i < 0 {
+					return
+				}
+				rest = rest[:i]
+			}
+		})
+	} else if continued {
+		found = r.client(nodes.backward)
 	}
 	if found.IsValid() {
 		var text [64]byte
 		x.ClientIP = x.Scratch(found.AppendTo(text[:0]))
 	}
-	return x.Scratch(chain, []byte(", "), c.text)
+	switch {
+	case chain != nil:
+		chain = x.Scratch(chain, []byte(", "), c.text)
+	case found.IsValid():
+		chain = x.Scratch(x.ClientIP, []byte(", "), c.text)
+	}
+	return chain, continued
 }
 
-// parseAddr reads an address, perhaps with a port, as proxies write it.
+// client goes from one proxy to the one before it, and returns the first address that is not a trusted proxy's, or the
+// last one that is an address at all.
+func (r *Rules) client(proxies iter.Seq[[]byte]) (found netip.Addr) {
+	for p := range proxies {
+		addr, ok := parseAddr(p)
+		if !ok {
+			break
+		}
+		if found = addr; !r.trusts(addr) {
+			break
+		}
+	}
+	return found
+}
+
+// parseAddr reads an address, perhaps with a port and, if it is one of IPv6, in brackets, as proxies write it.
 func parseAddr(b []byte) (netip.Addr, bool) {
+	if n := len(b); n > 2 && b[0] == '[' && b[n-1] == ']' {
+		b = b[1 : n-1]
+	}
 	if len(b) > 64 {
 		return netip.Addr{}, false
 	}

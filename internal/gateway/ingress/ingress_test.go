@@ -70,8 +70,8 @@ func TestAnnounce(t *testing.T) {
 		}
 		c := rules.Client(netip.MustParseAddrPort(peer))
 		c.Introduce(&x)
-		if !rules.Announce(&x, &c, "2.0") {
-			t.Errorf("from %s: no room", peer)
+		if f := rules.Announce(&x, &c, "2.0"); f != nil {
+			t.Errorf("from %s: %v", peer, f)
 		}
 		got := []string{x.ClientIP.String()}
 		for name, value := range x.Req.All() {
@@ -79,6 +79,89 @@ func TestAnnounce(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("from %s:\ngot  %q\nwant %q", peer, got, want)
+		}
+	}
+}
+
+// TestForwarded shows who the client is if a trusted proxy says so in Forwarded, and what becomes of that field.
+func TestForwarded(t *testing.T) {
+	t.Parallel()
+	rules := ingress.Rules{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	const added = `for=10.0.0.1;proto=http`
+	for _, tt := range []struct {
+		in                []string
+		client, forwarded string
+	}{
+		{[]string{"for=1.2.3.4"}, "1.2.3.4", "for=1.2.3.4|" + added},
+		{[]string{`proto=https;For="[2001:db8::1]:80";by=x, for=10.0.0.2`}, "2001:db8::1", `proto=https;For="[2001:db8::1]:80";by=x, for=10.0.0.2|` + added},
+		{[]string{`for="[2001:db8::7]"`}, "2001:db8::7", `for="[2001:db8::7]"|` + added},
+		{[]string{"for=6.6.6.6", "for=1.2.3.4:99, for=10.1.1.1"}, "1.2.3.4", "for=6.6.6.6|for=1.2.3.4:99, for=10.1.1.1|" + added},
+		{[]string{`host="a,for=9.9.9.9";for=1.2.3.4`}, "1.2.3.4", `host="a,for=9.9.9.9";for=1.2.3.4|` + added},
+		{[]string{"for=9.9.9.9, for=unknown, for=10.0.0.2"}, "10.0.0.2", "for=9.9.9.9, for=unknown, for=10.0.0.2|" + added},
+		{[]string{"for=9.9.9.9, proto=http"}, "10.0.0.1", "for=9.9.9.9, proto=http|" + added},
+		{[]string{", for=1.2.3.4 ,, "}, "1.2.3.4", ", for=1.2.3.4 ,, |" + added},
+		// Malformed: nothing of it is believed or passed on.
+		{[]string{`for="1.2.3.4`}, "10.0.0.1", ""},
+		{[]string{`for=1.2.3.4;for=5.6.7.8`}, "10.0.0.1", ""},
+		{[]string{`for=1.2.3.4 5`}, "10.0.0.1", ""},
+		{[]string{`for`}, "10.0.0.1", ""},
+		{[]string{`for=`}, "10.0.0.1", ""},
+		{[]string{`=1.2.3.4`}, "10.0.0.1", ""},
+		{[]string{strings.Repeat("for=1.2.3.4,", 33)}, "10.0.0.1", ""},
+	} {
+		x := exchange.Exchange{Scheme: "http"}
+		for _, v := range tt.in {
+			x.Req.AddString(exchange.IDForwarded.Name(), v)
+		}
+		c := rules.Client(netip.MustParseAddrPort("10.0.0.1:5"))
+		c.Introduce(&x)
+		if f := rules.Announce(&x, &c, "1.1"); f != nil {
+			t.Fatal(f)
+		}
+		var got []string
+		for v := range x.Req.Values(exchange.IDForwarded.Name()) {
+			got = append(got, v.String())
+		}
+		if x.ClientIP.String() != tt.client || strings.Join(got, "|") != tt.forwarded {
+			t.Errorf("%q: client %q and Forwarded %q, want %q and %q", tt.in, x.ClientIP, got, tt.client, tt.forwarded)
+		}
+		if v := x.Req.Known(exchange.IDXForwardedFor); !strings.HasSuffix(v.String(), "10.0.0.1") || !strings.HasPrefix(v.String(), tt.client) {
+			t.Errorf("%q: X-Forwarded-For is %q", tt.in, v)
+		}
+	}
+}
+
+// FuzzForwarded looks that nothing a proxy says leads to an address that it did not write.
+func FuzzForwarded(f *testing.F) {
+	f.Add(`for="[2001:db8::1]:80";by=x, for=10.0.0.2`)
+	f.Add(`host="a,for=9.9.9.9";for=1.2.3.4`)
+	rules := ingress.Rules{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	f.Fuzz(func(t *testing.T, v string) {
+		x := exchange.Exchange{Scheme: "http"}
+		x.Req.AddString(exchange.IDForwarded.Name(), v)
+		c := rules.Client(netip.MustParseAddrPort("10.0.0.1:5"))
+		c.Introduce(&x)
+		rules.Announce(&x, &c, "1.1")
+		if _, err := netip.ParseAddr(x.ClientIP.String()); err != nil {
+			t.Errorf("%q: the client is %q", v, x.ClientIP)
+		}
+	})
+}
+
+// TestLoop shows when a request counts as having been here before.
+func TestLoop(t *testing.T) {
+	t.Parallel()
+	rules := ingress.Rules{Via: "hansa-1"}
+	for via, want := range map[string]bool{
+		"1.1 hansa-1": true, "1.0 fred, 1.1 HANSA-1 (Hansa)": true, "HTTP/1.1\thansa-1": true, "1.1  hansa-1(x)": true,
+		"1.1 hansa-10": false, "1.1 hansa": false, "hansa-1": false, "": false, "1.1 x hansa-1": false,
+	} {
+		x := exchange.Exchange{Scheme: "http"}
+		x.Req.AddString(exchange.IDVia.Name(), via)
+		c := rules.Client(netip.MustParseAddrPort("192.0.2.1:5"))
+		f := rules.Announce(&x, &c, "1.1")
+		if got := f != nil && f.Code == exchange.LoopDetected; got != want {
+			t.Errorf("Via %q: %v, want %v", via, f, want)
 		}
 	}
 }

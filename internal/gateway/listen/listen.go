@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,11 @@ type Options struct {
 	Inherited net.Listener
 	// MaxConns bounds the connections that are open at once. Default: 65536.
 	MaxConns int
-	// Serve serves one connection until it ends, and closes it.
+	// Proxies are networks whose connections begin with a header of the PROXY protocol, which tells whose connection it
+	// is; without one they are closed. Connections from elsewhere have none. Default: none.
+	Proxies []netip.Prefix
+	// Serve serves one connection until it ends, and closes it. The connection's RemoteAddr is the client's, also if a
+	// header told it; it is a *net.TCPConn or a *Proxied, which is as good.
 	Serve func(net.Conn)
 	// Refuse, if not nil, tells the client of one connection that there are too many, and closes it. It is called for a
 	// few at a time; further ones are just closed.
@@ -137,7 +142,7 @@ func (l *Listener) accept(ctx context.Context) error {
 		c, err := l.listener.Accept()
 		if err == nil {
 			pause = firstPause
-			l.take(c)
+			l.take(ctx, c)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -161,12 +166,14 @@ func (l *Listener) accept(ctx context.Context) error {
 }
 
 // take has c served, or refused if there are too many.
-func (l *Listener) take(c net.Conn) {
+func (l *Listener) take(ctx context.Context, c net.Conn) {
 	if l.open.Add(1) <= int64(l.opts.MaxConns) {
 		l.metrics.accepted.Inc()
 		l.serving.Go(func() {
 			defer l.open.Add(-1)
-			l.opts.Serve(c)
+			if c := l.introduced(ctx, c); c != nil {
+				l.opts.Serve(c)
+			}
 		})
 		return
 	}
@@ -185,7 +192,7 @@ func (l *Listener) take(c net.Conn) {
 	})
 }
 
-type metrics struct{ accepted, refused, failed prometheus.Counter }
+type metrics struct{ accepted, refused, failed, unproxied prometheus.Counter }
 
 func newMetrics(r prometheus.Registerer, name string) (*metrics, error) {
 	conns := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -196,8 +203,15 @@ func newMetrics(r prometheus.Registerer, name string) (*metrics, error) {
 		Name: "hansa_listener_accept_errors_total",
 		Help: "Failures to accept a connection, mostly for want of file descriptors.",
 	}, []string{"listener"})
+	unproxied := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hansa_listener_proxy_header_errors_total",
+		Help: "Connections of load balancers that were closed since they did not begin with a PROXY header.",
+	}, []string{"listener"})
 	if r != nil {
 		var err error
+		if unproxied, err = registered(r, unproxied); err != nil {
+			return nil, err
+		}
 		if conns, err = registered(r, conns); err != nil {
 			return nil, err
 		}
@@ -209,6 +223,8 @@ func newMetrics(r prometheus.Registerer, name string) (*metrics, error) {
 		accepted: conns.WithLabelValues(name, "accepted"),
 		refused:  conns.WithLabelValues(name, "refused"),
 		failed:   failed.WithLabelValues(name),
+
+		unproxied: unproxied.WithLabelValues(name),
 	}, nil
 }
 

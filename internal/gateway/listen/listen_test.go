@@ -1,22 +1,12 @@
 package listen
 
 import (
-	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
-	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -26,10 +16,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-
-	"hansa.dev/hansa/internal/exchange"
-	"hansa.dev/hansa/internal/gateway/http1"
-	"hansa.dev/hansa/internal/x/sweep"
 )
 
 // run starts a listener on loopback and stops it with the test.
@@ -197,125 +183,4 @@ func TestOutOfFiles(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-}
-
-// certificate writes a certificate of its own with its key.
-func certificate(t *testing.T, dir, name string) (certFile, keyFile string, pool *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{name}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	if err := errors.Join(os.WriteFile(certFile, certPEM, 0o600), os.WriteFile(keyFile, keyPEM, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	pool = x509.NewCertPool()
-	pool.AppendCertsFromPEM(certPEM)
-	return certFile, keyFile, pool
-}
-
-type hello struct{}
-
-func (hello) Serve(x *exchange.Exchange, d exchange.Down) {
-	x.Answer(200, []byte("hello over "+x.Scheme+", "+strings.Repeat("x", 100_000)))
-	d.Respond(x, nil)
-}
-
-func (hello) Done(*exchange.Exchange) {}
-
-// TestTLS serves HTTP/1.1 over TLS, with the engine, through a change of the certificate.
-func TestTLS(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	certFile, keyFile, pool := certificate(t, dir, "one.example")
-	cert, err := LoadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sw := sweep.New()
-	swept := make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() { defer close(swept); _ = sw.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-swept })
-	server, err := http1.New(http1.Options{Handler: hello{}, Sweeper: sw})
-	if err != nil {
-		t.Fatal(err)
-	}
-	upgrade := Handshake(cert.Config(), 5*time.Second)
-	l := run(t, Options{Name: "https", Serve: func(c net.Conn) {
-		server.Serve(http1.Conn{Net: c, Upgrade: upgrade, Scheme: "https"})
-	}})
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := server.Drain(ctx); err != nil {
-			t.Errorf("Drain: %v", err)
-		}
-	})
-	ask := func(name string, pool *x509.CertPool) error {
-		c := dial(t, l)
-		tc := tls.Client(c, &tls.Config{ServerName: name, RootCAs: pool, NextProtos: []string{"http/1.1"}})
-		if err := tc.Handshake(); err != nil {
-			return err
-		}
-		r := bufio.NewReader(tc)
-		for range 3 {
-			if _, err := io.WriteString(tc, "GET / HTTP/1.1\r\nHost: "+name+"\r\n\r\n"); err != nil {
-				return err
-			}
-			res, err := http.ReadResponse(r, nil)
-			if err != nil {
-				return err
-			}
-			body, err := io.ReadAll(res.Body)
-			if err != nil || len(body) != 100_000+len("hello over https, ") {
-				t.Errorf("%d bytes, %v", len(body), err)
-			}
-		}
-		return tc.Close()
-	}
-	if err := ask("one.example", pool); err != nil {
-		t.Error(err)
-	}
-	_, _, pool2 := certificate(t, dir, "two.example")
-	cert.mu.Lock()
-	cert.checked, cert.stamp = time.Time{}, stamp{}
-	cert.mu.Unlock()
-	if err := ask("two.example", pool2); err != nil {
-		t.Error(err)
-	}
-	// Files that are broken do not replace what there is.
-	if err := os.WriteFile(keyFile, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cert.mu.Lock()
-	cert.checked, cert.stamp = time.Time{}, stamp{}
-	cert.mu.Unlock()
-	if err := ask("two.example", pool2); err != nil {
-		t.Error(err)
-	}
-	if _, err := LoadCertificate(certFile, keyFile, nil); err == nil {
-		t.Error("LoadCertificate of broken files: no error")
-	}
-	if _, err := LoadCertificate(certFile+"x", keyFile, nil); err == nil {
-		t.Error("LoadCertificate of no file: no error")
-	}
-	// Who speaks no TLS is shown the door.
-	c := dial(t, l)
-	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	if got, _ := io.ReadAll(c); strings.Contains(string(got), "200 OK") {
-		t.Errorf("without TLS: %q", got)
-	}
 }

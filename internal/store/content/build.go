@@ -25,7 +25,7 @@ func (s *State) Derive(v store.Version) *Builder {
 	s.mu.Lock()
 	tree := s.resources.Clone()
 	s.mu.Unlock()
-	return &Builder{next: &State{version: v, resources: tree, organizations: s.organizations, bytes: s.bytes}}
+	return &Builder{next: &State{version: v, resources: tree, organizations: s.organizations, none: s.none, bytes: s.bytes}}
 }
 
 // Apply makes the change that op describes. If it is one of a resource, Apply returns it decoded.

@@ -29,6 +29,7 @@ const degree = 32
 type State struct {
 	version       store.Version
 	organizations map[string]credentials // those that have, or had, credentials; never changed
+	none          *snapshot.Credentials  // the table of everyone else
 	bytes         int64                  // encoded size of all resources
 
 	// mu guards the cloning of resources, which writes to the tree it clones; reading needs no lock.
@@ -46,7 +47,7 @@ type resource struct {
 
 // New returns the empty content with which every record begins.
 func New(v store.Version) *State {
-	return &State{version: v, resources: btree.NewG(degree, less)}
+	return &State{version: v, none: snapshot.NewCredentials(), resources: btree.NewG(degree, less)}
 }
 
 // credentials are those of one organization.
@@ -97,6 +98,22 @@ func (s *State) Bytes() int64 {
 	return n
 }
 
+// Superseded returns about how much of the credentials of s is not in next, which was derived from s: what a process
+// spends on keeping s when it has next.
+func (s *State) Superseded(next *State) int64 {
+	n := int64(0)
+	for org, c := range s.organizations {
+		if t := next.CredentialTable(org); t != c.table {
+			for i := range snapshot.CredentialShards {
+				if old := c.table.Shard(i); old != t.Shard(i) {
+					n += int64(old.Size())
+				}
+			}
+		}
+	}
+	return n
+}
+
 // Get implements store.State.
 func (s *State) Get(k v1.Key) (*v1.Object, bool) {
 	r, ok := s.resources.Get(pivot(k))
@@ -134,7 +151,7 @@ func (s *State) CredentialTable(organization string) *snapshot.Credentials {
 	if c, ok := s.organizations[organization]; ok {
 		return c.table
 	}
-	return snapshot.NewCredentials()
+	return s.none
 }
 
 // CredentialSeq implements store.State.

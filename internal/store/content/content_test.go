@@ -232,6 +232,44 @@ func TestPartsGrow(t *testing.T) {
 	}
 }
 
+// TestSuperseded derives a state from another and checks what only the older one needs.
+func TestSuperseded(t *testing.T) {
+	t.Parallel()
+	credential := func(s *content.State, product string, remove bool, numbers ...int) *content.State {
+		t.Helper()
+		var ops []byte
+		var err error
+		for _, n := range numbers {
+			c := store.CredentialChange{Credential: storetest.Credential("acme", "shop", n), Remove: remove}
+			c.Credential.Product = product
+			if ops, err = content.AppendCredential(ops, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return apply(t, s, ops)
+	}
+	a := credential(content.New(store.Version{Epoch: 1}), "gold", false, 1, 2, 3)
+	tests := []struct {
+		name string
+		next *content.State
+		want int64
+	}{
+		{"nothing changed", a, 0},
+		{"another credential", credential(a, "gold", false, 4), 0},
+		{"all credentials changed", credential(a, "silver", false, 1, 2, 3), a.Bytes()},
+		{"all credentials removed", credential(a, "gold", true, 1, 2, 3), a.Bytes()},
+	}
+	for _, tt := range tests {
+		if got := a.Superseded(tt.next); got != tt.want {
+			t.Errorf("%s: %d bytes are superseded, want %d", tt.name, got, tt.want)
+		}
+	}
+	one := a.CredentialTable("acme").Shard(storetest.Credential("acme", "shop", 1).Hash.Shard())
+	if got, want := a.Superseded(credential(a, "silver", false, 1)), int64(one.Size()); got != want {
+		t.Errorf("one credential changed: %d bytes are superseded, want %d", got, want)
+	}
+}
+
 func changed(parts []content.Part) int {
 	n := 0
 	for _, p := range parts {

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -81,12 +82,20 @@ func (p *Part) Append(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// Image is what has to be known of an image to tell what changed since. It keeps no resources in memory.
+// Image is what has to be known of an image to tell what changed since. It keeps nothing of the content in memory.
 type Image struct {
-	seq           uint64
-	organizations map[string]credentials
-	of            map[PartID]int // the number of parts of each group
-	counts        map[PartID]int // the resources in each part
+	seq     uint64
+	of      map[PartID]int           // the number of parts of each group
+	counts  map[PartID]int           // the resources in each part
+	digests map[PartID]snapshot.Hash // of the credentials in each part
+	seqs    map[string]uint64        // when the credentials of each organization last changed
+}
+
+func newImage(seq uint64) *Image {
+	return &Image{
+		seq: seq, of: make(map[PartID]int), counts: make(map[PartID]int),
+		digests: make(map[PartID]snapshot.Hash), seqs: make(map[string]uint64),
+	}
 }
 
 // Parts lays out the image of s, given the one before it, which may be nil. It returns all parts and what the next
@@ -95,25 +104,26 @@ func (s *State) Parts(old *Image) ([]Part, *Image) {
 	if old == nil {
 		old = &Image{}
 	}
-	next := &Image{
-		seq: s.version.Seq, organizations: s.organizations,
-		of: make(map[PartID]int), counts: make(map[PartID]int),
-	}
+	next := newImage(s.version.Seq)
 	parts := s.resourceParts(old, next)
 	for _, org := range s.credentialOrganizations("") {
 		c := s.organizations[org]
 		group := PartID{Credentials: true, Organization: org}
 		of := chooseOf(int64(c.table.Bytes()), old.of[group])
-		next.of[group] = of
-		was, ok := old.organizations[org]
-		same := ok && old.of[group] == of
-		size := snapshot.CredentialShards / of
+		next.of[group], next.seqs[org] = of, c.seq
+		first, changed := len(parts), false
 		for i := range of {
 			p := Part{ID: group, seq: c.seq, table: c.table}
 			p.ID.Index, p.ID.Of = i, of
-			p.Changed = !same || !equalShards(was.table, c.table, i*size, (i+1)*size)
+			digest := digestOf(c.table, p.ID)
+			was, ok := old.digests[p.ID]
+			p.Changed = !ok || was != digest
+			changed = changed || p.Changed
+			next.digests[p.ID] = digest
 			parts = append(parts, p)
 		}
+		// What changed there and back is in no part, but one has to say when.
+		parts[first].Changed = parts[first].Changed || !changed && c.seq != old.seqs[org]
 	}
 	return parts, next
 }
@@ -145,10 +155,13 @@ func (s *State) resourceParts(old, next *Image) []Part {
 
 // Loaded returns what Parts is to be given for the image with these parts, after s was made from it.
 func (s *State) Loaded(ids []PartID) *Image {
-	im := &Image{seq: s.version.Seq, organizations: s.organizations, of: make(map[PartID]int), counts: make(map[PartID]int)}
+	im := newImage(s.version.Seq)
 	for _, id := range ids {
 		im.of[id.group()] = id.Of
-		if !id.Credentials {
+		if id.Credentials {
+			im.digests[id] = digestOf(s.CredentialTable(id.Organization), id)
+			im.seqs[id.Organization] = s.CredentialSeq(id.Organization)
+		} else {
 			im.counts[id] = 0
 		}
 	}
@@ -182,14 +195,18 @@ func bucketOf(k v1.Key, of int) int {
 	return int((sum ^ sum>>32) & uint64(of-1))
 }
 
-// equalShards tells whether two tables share the shards in a range.
-func equalShards(a, b *snapshot.Credentials, from, to int) bool {
-	for i := from; i < to; i++ {
-		if a.Shard(i) != b.Shard(i) {
-			return false
+// digestOf returns the digest of the part of a table of credentials that id names.
+func digestOf(t *snapshot.Credentials, id PartID) (d snapshot.Hash) {
+	size := snapshot.CredentialShards / id.Of
+	h := sha256.New()
+	for i := id.Index * size; i < (id.Index+1)*size; i++ {
+		if shard := t.Shard(i); shard != nil { // its digest covers its hashes, and with them its number
+			digest := shard.Digest()
+			h.Write(digest[:])
 		}
 	}
-	return true
+	h.Sum(d[:0])
+	return d
 }
 
 // appendShard appends the change that sets one shard of an organization's credentials.

@@ -108,7 +108,7 @@ type Store struct {
 
 	mu      sync.Mutex        // guards what follows
 	recent  []store.ChangeSet // the last change sets, oldest first
-	weights []int64           // the size of each
+	weights []int64           // the bytes that each keeps in memory: of its changes, and of what the next one replaced
 	weight  int64             // their sum
 	changed chan struct{}     // closed and replaced when recent grows
 

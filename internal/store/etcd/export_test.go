@@ -24,6 +24,13 @@ func (s *Store) Maintain(ctx context.Context) error {
 // Wrap puts something between the record and etcd.
 func (o *Options) Wrap(wrap func(clientv3.KV) clientv3.KV) { o.wrap = wrap }
 
+// Recent returns how many change sets are kept in memory for watchers, and the bytes that they are taken for.
+func (s *Store) Recent() (n int, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.recent), s.weight
+}
+
 // Client returns the client of the embedded etcd, to damage what it holds.
 func (s *Store) Client() *clientv3.Client { return s.client }
 

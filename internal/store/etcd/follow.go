@@ -13,7 +13,8 @@ import (
 const (
 	// followPause is how long following waits after an error of etcd.
 	followPause = 200 * time.Millisecond
-	// recentCount and recentBytes limit the change sets that are kept in memory for watchers.
+	// recentCount and recentBytes limit the change sets that are kept in memory for watchers, each with the state that
+	// it led to.
 	recentCount = 256
 	recentBytes = 32 << 20
 )
@@ -140,6 +141,12 @@ func (s *Store) show(ctx context.Context, c change) error {
 func (s *Store) publish(v *view, cs store.ChangeSet, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if n := len(s.weights); n > 0 {
+		// From now on what v replaced is only there for those who still look at the state before it.
+		superseded := s.state.Load().Superseded(v.State)
+		s.weights[n-1] += superseded
+		s.weight += superseded
+	}
 	s.state.Store(v)
 	s.recent, s.weights = append(s.recent, cs), append(s.weights, size)
 	s.weight += size

@@ -95,3 +95,43 @@ func TestMillionCredentials(t *testing.T) {
 		}
 	}
 }
+
+// TestOldTablesAreLetGo changes a credential of every shard again and again. Each change set makes the whole table
+// anew, and what watchers may still want must not keep all those tables in memory.
+func TestOldTablesAreLetGo(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	const credentials, limit = 50_000, 32 << 20
+	put := func(product string, numbers []int) {
+		t.Helper()
+		if _, err := storetest.TryCommit(t.Context(), s, s.State().Version(), func(ctx context.Context, tx store.Tx) error {
+			for _, n := range numbers {
+				c := storetest.Credential("acme", "shop", n)
+				c.Product = product
+				if err := tx.PutCredential(ctx, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all, first []int // all credentials, and one of each shard
+	seen := make(map[int]bool)
+	for n := range credentials {
+		all = append(all, n)
+		if at := storetest.Credential("acme", "shop", n).Hash.Shard(); !seen[at] {
+			seen[at] = true
+			first = append(first, n)
+		}
+	}
+	put("gold", all)
+	table := int64(s.State().CredentialTable("acme").Bytes())
+	for i := range 2*limit/table + 1 {
+		put(fmt.Sprintf("round-%d", i), first)
+	}
+	if n, size := s.Recent(); n < 2 || size > limit || int64(n-1)*table > limit {
+		t.Errorf("%d change sets are kept, of tables of %d bytes, and taken for %d bytes, want at most %d", n, table, size, limit)
+	}
+}

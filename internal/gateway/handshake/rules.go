@@ -1,0 +1,151 @@
+package handshake
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"hansa.dev/hansa/internal/snapshot"
+)
+
+// Mode says what is asked of clients.
+type Mode uint8
+
+// The modes.
+const (
+	// None asks for no certificate.
+	None Mode = iota
+	// Optional asks for one and takes clients without. One that is shown must be good.
+	Optional
+	// Required takes requests only from clients with a good one.
+	Required
+)
+
+// Forward says what backends are told about the certificate of the client (RFC 9440).
+type Forward uint8
+
+// What can be forwarded.
+const (
+	// ForwardNothing tells nothing.
+	ForwardNothing Forward = iota
+	// ForwardCertificate sends the certificate in Client-Cert.
+	ForwardCertificate
+	// ForwardChain sends in Client-Cert-Chain also those between it and the root.
+	ForwardChain
+)
+
+// defaultDepth is how many certificates may stand between that of a client and the root.
+const defaultDepth = 4
+
+// Rule is what holds for a set of hostnames. It never changes. Make it with NewRule.
+type Rule struct {
+	// Name tells the rule from others: two that have the same are the same one at different times.
+	Name string
+
+	minVersion uint16 // 0: that of the listener
+	mode       Mode
+	forward    Forward
+	depth      int
+	roots      *x509.CertPool
+	digest     [16]byte // of everything that a session depends on
+
+	config atomic.Pointer[ruleConfig] // made when it is first used
+}
+
+// ruleConfig is the configuration of a rule for one server.
+type ruleConfig struct {
+	server *Server
+	config *tls.Config
+}
+
+// NewRule makes a rule of what a configuration says about the hostnames of an environment group.
+func NewRule(name string, content *snapshot.HostTLS) (*Rule, error) {
+	r := &Rule{Name: name, depth: defaultDepth}
+	var err error
+	if r.minVersion, err = ParseVersion(content.MinVersion); err != nil {
+		return nil, fmt.Errorf("minVersion: %w", err)
+	}
+	switch content.ClientCertificate {
+	case "", "none":
+	case "optional":
+		r.mode = Optional
+	case "required":
+		r.mode = Required
+	default:
+		return nil, fmt.Errorf("clientCertificate.mode: %q is not known", content.ClientCertificate)
+	}
+	switch content.ForwardClient {
+	case "", "none":
+	case "certificate":
+		r.forward = ForwardCertificate
+	case "chain":
+		r.forward = ForwardChain
+	default:
+		return nil, fmt.Errorf("clientCertificate.forward: %q is not known", content.ForwardClient)
+	}
+	if content.ClientDepth > 0 {
+		r.depth = content.ClientDepth
+	}
+	if r.mode != None {
+		r.roots = x509.NewCertPool()
+		if !r.roots.AppendCertsFromPEM([]byte(content.ClientCA)) {
+			return nil, errors.New("clientCertificate.ca: there is no certificate in PEM")
+		}
+	}
+	r.digest = digest(name, content)
+	return r, nil
+}
+
+// digest names what a session depends on, so that another gateway comes to the same.
+func digest(name string, content *snapshot.HostTLS) (d [16]byte) {
+	h := sha256.New()
+	for _, part := range []string{name, content.MinVersion, content.ClientCertificate, content.ClientCA} {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		h.Write([]byte(part))
+	}
+	copy(d[:], h.Sum(nil))
+	return d
+}
+
+// ParseVersion reads a version of TLS as it is written in configurations: 1.2 or 1.3. "" is 0.
+func ParseVersion(text string) (uint16, error) {
+	switch text {
+	case "":
+		return 0, nil
+	case "1.2":
+		return tls.VersionTLS12, nil
+	case "1.3":
+		return tls.VersionTLS13, nil
+	}
+	return 0, fmt.Errorf("%q is not a version of TLS that is served here; write 1.2 or 1.3", text)
+}
+
+// ParseCiphers reads names of cipher suites of TLS 1.2, such as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256. Those of TLS 1.3
+// cannot be chosen, and those that are known to be weak are refused.
+func ParseCiphers(names []string) ([]uint16, error) {
+	var all []uint16
+	for _, name := range names {
+		found := false
+		for _, suite := range tls.CipherSuites() {
+			if suite.Name == name && suite.SupportedVersions[0] != tls.VersionTLS13 {
+				all, found = append(all, suite.ID), true
+			}
+		}
+		if found {
+			continue
+		}
+		for _, suite := range tls.InsecureCipherSuites() {
+			if suite.Name == name {
+				return nil, fmt.Errorf("the cipher suite %s is weak and not served", name)
+			}
+		}
+		return nil, fmt.Errorf("%q is not a cipher suite of TLS 1.2; one is TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", name)
+	}
+	return all, nil
+}
