@@ -31,6 +31,7 @@ type tickets struct {
 // ticketKeys are the keys for one window.
 type ticketKeys struct {
 	window int64
+	looked atomic.Int64 // when the secrets were looked at, in seconds of Unix time
 	of     [32]byte    // the secrets that they were derived from
 	config *tls.Config // holds the keys, and nothing else
 }
@@ -46,13 +47,18 @@ func newTickets(secrets func() [][]byte, now func() time.Time) *tickets {
 
 // current returns the keys of now.
 func (t *tickets) current() (*tls.Config, error) {
-	at := t.now().Unix() / int64(window/time.Second)
+	now := t.now().Unix()
+	at := now / int64(window/time.Second)
+	if k := t.keys.Load(); k != nil && k.window == at && k.looked.Load() == now {
+		return k.config, nil
+	}
 	secrets := t.secrets()
 	if len(secrets) == 0 {
 		secrets = t.own
 	}
 	of := fingerprint(secrets)
 	if k := t.keys.Load(); k != nil && k.window == at && k.of == of {
+		k.looked.Store(now)
 		return k.config, nil
 	}
 	t.mu.Lock()
@@ -72,6 +78,7 @@ func (t *tickets) current() (*tls.Config, error) {
 	}
 	k := &ticketKeys{window: at, of: of, config: new(tls.Config)}
 	k.config.SetSessionTicketKeys(all)
+	k.looked.Store(now)
 	t.keys.Store(k)
 	return k.config, nil
 }

@@ -1,0 +1,177 @@
+package handshake
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/gateway/certs/certstest"
+	"hansa.dev/hansa/internal/snapshot"
+)
+
+func with(l *certstest.Leaf) func(*tls.Config) {
+	return func(c *tls.Config) { c.Certificates = []tls.Certificate{l.TLS} }
+}
+
+// TestClientCertificates goes through what clients may show, for both versions of TLS.
+func TestClientCertificates(t *testing.T) {
+	t.Parallel()
+	root := certstest.NewAuthority(t, "client root")
+	between := root.NewAuthority(t, "between")
+	deep := between.NewAuthority(t, "deep")
+	other := certstest.NewAuthority(t, "other root")
+	expired := root.IssueAs(t, certstest.Request{Name: "late", NotAfter: time.Now().Add(-time.Minute)})
+	server := root.IssueAs(t, certstest.Request{Name: "server", Change: func(c *x509.Certificate) {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}})
+	content := snapshot.HostTLS{ClientCertificate: "required", ClientCA: string(root.PEM), ClientDepth: 1, ForwardClient: "certificate"}
+	optional := content
+	optional.ClientCertificate, optional.ForwardClient = "optional", "chain"
+	direct, indirect := root.IssueAs(t, certstest.Request{Name: "alice"}), between.IssueAs(t, certstest.Request{Name: "bob"})
+	field := func(l *certstest.Leaf, i int) string {
+		return ":" + base64.StdEncoding.EncodeToString(l.TLS.Certificate[i]) + ":"
+	}
+	none := func(*tls.Config) {}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, Options{MinVersion: version})
+			r.setRules(map[string]*Rule{"a.example": rule(t, "a", content), "b.example": rule(t, "b", optional)})
+			for _, test := range []struct {
+				name, host string
+				show       func(*tls.Config)
+				status     int
+				part       string
+			}{
+				{"none", "a.example", none, 403, "client-certificate-required"},
+				{"none", "b.example", none, 200, "anonymous"},
+				{"direct", "a.example", with(direct), 200, "CN=alice"},
+				{"direct", "a.example", with(direct), 200, "Client-Cert: " + field(direct, 0)},
+				{"direct", "b.example", with(direct), 200, "Client-Cert: " + field(direct, 0)},
+				{"indirect", "a.example", with(indirect), 200, "CN=bob"},
+				{"indirect", "b.example", with(indirect), 200, "Client-Cert-Chain: " + field(indirect, 1)},
+				{"deep", "a.example", with(deep.IssueAs(t, certstest.Request{Name: "x"})), 403, "more certificates"},
+				{"other CA", "a.example", with(other.IssueAs(t, certstest.Request{Name: "x"})), 403, "not signed by a CA that is trusted"},
+				{"other CA", "b.example", with(other.IssueAs(t, certstest.Request{Name: "x"})), 403, "client-certificate-invalid"},
+				{"expired", "a.example", with(expired), 403, "expired"},
+				{"for servers", "a.example", with(server), 403, "clientAuth"},
+			} {
+				show := func(c *tls.Config) {
+					test.show(c)
+					certs := c.Certificates
+					c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+						if len(certs) == 0 {
+							return new(tls.Certificate), nil
+						}
+						return &certs[0], nil // whatever the server would like to see
+					}
+				}
+				c := r.mustDial(t, test.host, show)
+				c.expect(t, test.host, test.status, test.part, "Client-Cert: :eA==:\r\n")
+				c.expect(t, test.host, test.status, test.part, "Client-Cert: :eA==:\r\n")
+			}
+			// The field of the client is gone, and there is one of the gateway.
+			c := r.mustDial(t, "a.example", with(direct))
+			if _, body := c.get(t, "a.example", "/", "client-cert: :eA==:\r\n", "client_cert: :eA==:\r\n"); strings.Contains(body, ":eA==:") || strings.Count(body, "Client-Cert: ") != 1 {
+				t.Errorf("%q", body)
+			}
+		})
+	}
+}
+
+// TestWithoutTLS keeps those out who come another way.
+func TestWithoutTLS(t *testing.T) {
+	t.Parallel()
+	ca := certstest.NewAuthority(t, "root")
+	x := new(exchange.Exchange)
+	x.Reset()
+	x.Req.AddString(exchange.IDClientCert.Name(), ":eA==:")
+	required := rule(t, "a", snapshot.HostTLS{ClientCertificate: "required", ClientCA: string(ca.PEM)})
+	if v := Admit(x, required); v != exchange.Responded || x.Code != exchange.ClientCertificateRequired {
+		t.Errorf("%v, %v", v, x.Code)
+	}
+	for _, r := range []*Rule{nil, rule(t, "a", snapshot.HostTLS{ClientCertificate: "optional", ClientCA: string(ca.PEM)})} {
+		x.Reset()
+		x.Req.AddString(exchange.IDClientCert.Name(), ":eA==:")
+		if v := Admit(x, r); v != exchange.Continue || x.Req.Has(exchange.IDClientCert) {
+			t.Errorf("%v, %v", v, x.Code)
+		}
+	}
+}
+
+// TestRulesChange changes the rules under a connection.
+func TestRulesChange(t *testing.T) {
+	t.Parallel()
+	one, two := certstest.NewAuthority(t, "one"), certstest.NewAuthority(t, "two")
+	content := snapshot.HostTLS{ClientCertificate: "required", ClientCA: string(one.PEM)}
+	r := newRig(t, Options{})
+	set := func(c *snapshot.HostTLS) {
+		if c == nil {
+			r.setRules(nil)
+			return
+		}
+		r.setRules(map[string]*Rule{"a.example": rule(t, "a", *c)})
+	}
+	set(nil)
+	early := r.mustDial(t, "a.example", with(one.IssueAs(t, certstest.Request{Name: "alice"})))
+	early.expect(t, "a.example", 200, "anonymous")
+	set(&content)
+	early.expect(t, "a.example", 421, "misdirected-request") // it was not asked for a certificate
+	c := r.mustDial(t, "a.example", with(one.IssueAs(t, certstest.Request{Name: "alice"})))
+	c.expect(t, "a.example", 200, "CN=alice")
+	content.ClientCA = string(two.PEM)
+	set(&content)
+	c.expect(t, "a.example", 403, "client-certificate-invalid")
+	content.ClientCA = string(one.PEM) + string(two.PEM)
+	set(&content)
+	c.expect(t, "a.example", 200, "CN=alice")
+	set(nil)
+	c.expect(t, "a.example", 200, "anonymous")
+}
+
+// TestExpiresMeanwhile lets a certificate expire on a connection.
+func TestExpiresMeanwhile(t *testing.T) {
+	t.Parallel()
+	ca := certstest.NewAuthority(t, "root")
+	l := ca.IssueAs(t, certstest.Request{Name: "x", NotAfter: time.Now().Add(time.Minute)})
+	r := rule(t, "a", snapshot.HostTLS{ClientCertificate: "required", ClientCA: string(ca.PEM)})
+	c := &Session{chain: []*x509.Certificate{l.Cert}}
+	if v := c.judge(r, time.Now()); v.client == nil {
+		t.Errorf("refused: %s", v.detail)
+	}
+	first := c.verdict.Load()
+	if c.judge(r, time.Now()); c.verdict.Load() != first {
+		t.Error("the certificate is verified twice")
+	}
+	if v := c.judge(r, time.Now().Add(2*time.Minute)); v.client != nil {
+		t.Error("an expired certificate is believed")
+	}
+}
+
+func TestClientCert(t *testing.T) {
+	t.Parallel()
+	ca := certstest.NewAuthority(t, "root")
+	l := ca.IssueAs(t, certstest.Request{Name: "alice", Names: []string{"a.example", "10.0.0.1"}, Change: func(c *x509.Certificate) {
+		c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example", Path: "/alice"}}
+		c.EmailAddresses = []string{"alice@example.com"}
+	}})
+	got := newClientCert([]*x509.Certificate{l.Cert, ca.Cert})
+	sum := sha256.Sum256(l.Cert.Raw)
+	want := &exchange.ClientCert{
+		Subject: "CN=alice", Issuer: "CN=root", Serial: l.Cert.SerialNumber.Text(16), Fingerprint: hex.EncodeToString(sum[:]),
+		DNSNames: []string{"a.example"}, URIs: []string{"spiffe://example/alice"}, Emails: []string{"alice@example.com"}, IPs: []string{"10.0.0.1"},
+		NotAfter: l.Cert.NotAfter, Field: ":" + base64.StdEncoding.EncodeToString(l.Cert.Raw) + ":",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,44 @@
+package resource
+
+import (
+	"strings"
+	"testing"
+
+	v1 "hansa.dev/hansa/api/v1"
+)
+
+func TestHostTLS(t *testing.T) {
+	t.Parallel()
+	cert := func(c v1.ClientCertificate) *v1.HostTLS { return &v1.HostTLS{ClientCertificate: &c} }
+	for _, test := range []struct {
+		name string
+		tls  *v1.HostTLS
+		want string // the paths at fault
+	}{
+		{"nothing", nil, ""},
+		{"empty", &v1.HostTLS{}, ""},
+		{"version", &v1.HostTLS{MinVersion: "1.3"}, ""},
+		{"other version", &v1.HostTLS{MinVersion: "1.1"}, "spec.tls.minVersion"},
+		{"none", cert(v1.ClientCertificate{Mode: "none"}), ""},
+		{"no mode", cert(v1.ClientCertificate{}), "spec.tls.clientCertificate.mode"},
+		{"other mode", cert(v1.ClientCertificate{Mode: "maybe", CA: "x"}), "spec.tls.clientCertificate.mode spec.tls.clientCertificate.ca"},
+		{"no CA", cert(v1.ClientCertificate{Mode: "required"}), "spec.tls.clientCertificate.ca"},
+		{"bad CA", cert(v1.ClientCertificate{Mode: "optional", CA: "x"}), "spec.tls.clientCertificate.ca"},
+		{"large CA", cert(v1.ClientCertificate{Mode: "optional", CA: strings.Repeat("x", maxCA+1)}), "spec.tls.clientCertificate.ca"},
+		{"depth", cert(v1.ClientCertificate{Mode: "none", MaxDepth: 10}), "spec.tls.clientCertificate.maxDepth"},
+		{"forward", cert(v1.ClientCertificate{Mode: "none", Forward: "all"}), "spec.tls.clientCertificate.forward"},
+	} {
+		o := &v1.Object{
+			Metadata: v1.Metadata{Name: "public", Organization: "default"},
+			Spec:     &v1.EnvironmentGroupSpec{Hostnames: []string{"a.example"}, Environments: []string{"prod"}, TLS: test.tls},
+		}
+		o.Kind = v1.KindEnvironmentGroup
+		var got []string
+		for _, f := range Validate(o) {
+			got = append(got, f.Path)
+		}
+		if got := strings.Join(got, " "); got != test.want {
+			t.Errorf("%s: faults at %q, want %q", test.name, got, test.want)
+		}
+	}
+}
