@@ -169,6 +169,7 @@ func (g *Gateway) openData(ctx context.Context) (err error) {
 
 // makeTraffic makes the data plane, which takes configurations from now on and requests after startTraffic.
 func (g *Gateway) makeTraffic(context.Context) (err error) {
+	g.opts.TLS.Secrets = g.ticketSecrets
 	g.traffic, err = gateway.New(gateway.Options{
 		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile, TLS: g.opts.TLS,
 		Trusted: g.opts.Trusted, Proxies: g.opts.Proxies, Forwarded: g.opts.Forwarded, Via: g.opts.Via,
@@ -187,6 +188,16 @@ func (g *Gateway) makeTraffic(context.Context) (err error) {
 	g.members.sink = s
 	g.run("trimmer", s.trimmer.run)
 	return nil
+}
+
+// ticketSecrets are what the keys of session tickets are derived from, so that sessions resume on every gateway of the
+// group. There are none before the gateway has joined.
+func (g *Gateway) ticketSecrets() [][]byte {
+	var all [][]byte
+	for _, s := range g.members.member.GroupKeys().Derive("tls session tickets") {
+		all = append(all, s.Reveal())
+	}
+	return all
 }
 
 func (g *Gateway) openMembership(ctx context.Context) error { return g.members.open(ctx) }

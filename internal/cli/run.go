@@ -342,6 +342,7 @@ func tlsFlags(f *pflag.FlagSet, o *gateway.TLSOptions) {
 	f.StringVar(&o.MinVersion, "tls-min-version", "1.2", "lowest version of TLS: 1.2 or 1.3")
 	f.StringSliceVar(&o.Ciphers, "tls-ciphers", nil, "cipher suites of TLS 1.2, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; may be repeated (default: those that are safe)")
 	f.BoolVar(&o.Strict, "tls-strict-sni", false, "refuse clients that ask for a hostname which there is no certificate for, instead of showing the default one")
+	f.BoolVar(&o.NoStaples, "tls-no-ocsp", false, "ask no OCSP responders for responses to staple")
 	f.BoolVar(&o.AnyHost, "tls-any-host", false, "serve requests for hosts that the certificate of their connection is not for, instead of answering 421")
 }
 

@@ -222,6 +222,9 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.background.Go(func() { g.run(rest, "sweeper", g.sweeper.Run) })
 	g.background.Go(func() { g.run(rest, "upstream", g.pool.Run) })
 	g.background.Go(func() { g.run(rest, "certificates", g.certFiles.Run) })
+	if !g.opts.TLS.NoStaples {
+		g.background.Go(func() { g.run(rest, "OCSP", g.runStaples) })
+	}
 	g.background.Go(func() { g.core.tidy(rest) })
 	g.background.Go(func() { g.counts.run(rest, g.opts.Log) })
 	g.background.Go(func() {

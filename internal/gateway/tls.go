@@ -24,6 +24,8 @@ type TLSOptions struct {
 	Strict bool
 	// AnyHost serves requests for hosts that the certificate of their connection is not for.
 	AnyHost bool
+	// NoStaples asks no OCSP responders. Default: false, they are asked about certificates that name one.
+	NoStaples bool
 	// Secrets are what the keys of session tickets are derived from; see handshake.Options. Default: tickets are good for
 	// this process alone.
 	Secrets func() [][]byte
@@ -53,6 +55,15 @@ func (g *Gateway) makeCertificates() (err error) {
 		Strict: o.TLS.Strict, Log: o.Log.With("component", "gateway.certs"), Registerer: o.Metrics,
 	})
 	return err
+}
+
+// runStaples keeps the OCSP staples of the certificates that all listeners use, until ctx ends.
+func (g *Gateway) runStaples(ctx context.Context) error {
+	s, err := certs.NewStaples(certs.StaplesOptions{Store: g.certs, Log: g.opts.Log.With("component", "gateway.ocsp")})
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
 }
 
 // readCertificates reads the files of the certificates that all listeners use.

@@ -32,8 +32,8 @@ type tickets struct {
 type ticketKeys struct {
 	window int64
 	looked atomic.Int64 // when the secrets were looked at, in seconds of Unix time
-	of     [32]byte    // the secrets that they were derived from
-	config *tls.Config // holds the keys, and nothing else
+	of     [32]byte     // the secrets that they were derived from
+	config *tls.Config  // holds the keys, and nothing else
 }
 
 func newTickets(secrets func() [][]byte, now func() time.Time) *tickets {

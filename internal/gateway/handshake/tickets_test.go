@@ -148,7 +148,12 @@ func TestSecretsChange(t *testing.T) {
 	t.Parallel()
 	var secrets atomic.Pointer[[][]byte]
 	secrets.Store(&[][]byte{[]byte("one")})
-	r := newRig(t, Options{Secrets: func() [][]byte { return *secrets.Load() }})
+	var c clock
+	r := newRig(t, Options{Secrets: func() [][]byte { return *secrets.Load() }, Now: c.now})
+	set := func(all ...[]byte) {
+		secrets.Store(&all)
+		c.advance(time.Second)
+	}
 	cache := tls.NewLRUClientSessionCache(10)
 	resumes := func(want bool) {
 		t.Helper()
@@ -159,11 +164,11 @@ func TestSecretsChange(t *testing.T) {
 		}
 	}
 	resumes(false)
-	secrets.Store(&[][]byte{[]byte("two"), []byte("one")})
+	set([]byte("two"), []byte("one"))
 	resumes(true)
-	secrets.Store(&[][]byte{[]byte("two")})
+	set([]byte("two"))
 	resumes(true) // the last ticket was sealed with two
-	secrets.Store(&[][]byte{[]byte("three")})
+	set([]byte("three"))
 	resumes(false)
 }
 
