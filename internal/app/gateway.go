@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,9 +19,9 @@ import (
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
-	"hansa.dev/hansa/internal/localstore"
 	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/x/fdpass"
 	"hansa.dev/hansa/internal/x/secret"
 )
 
@@ -57,12 +59,26 @@ type GatewayOptions struct {
 	// Bundle is a bundle to start from, Passphrase what it is sealed with.
 	Bundle     string
 	Passphrase secret.Bytes
+	// Listeners are further places where requests come in.
+	Listeners []gateway.Listener
 	// AccessLog is a file, "-" for standard output or "off". Default: "-".
 	AccessLog string
 	// DrainDelay is how long the health checks say "draining" before the gateway stops taking connections. Default: 0.
 	DrainDelay time.Duration
+	// RetireLimit is how long connections may go on whose listener was removed or handed over. Default: 1 h.
+	RetireLimit time.Duration
 	// ReadyFile, if set, is written when the listeners are bound.
 	ReadyFile string
+	// Reload reads again what may change while the gateway runs. Default: nothing may.
+	Reload func() (Settings, error)
+	// Level is the level of Log. Default: it cannot be changed.
+	Level *slog.LevelVar
+	// Successor makes the command that starts a program, the running one if it is "", as this one was started, for
+	// Upgrade. Default: this process cannot hand over.
+	Successor func(program string) (*exec.Cmd, error)
+	// Predecessor is the end of a conversation with the process that hands over to this one; it is closed by the
+	// gateway. Default: there is none.
+	Predecessor *fdpass.Conn
 	// Version is the version of the binary.
 	Version string
 	// Log is required.
@@ -81,10 +97,15 @@ type Gateway struct {
 
 	registry *prometheus.Registry
 	folder   *identity.Folder
-	disk     *localstore.Store
+	sealer   *keys.Sealer
 	traffic  *gateway.Gateway
-	members  *membership
+	sink     *sink
 	ready    Ready
+	pred     *predecessor // nil: none
+	stopping sync.Once
+
+	tenancy
+	operating
 
 	configured chan struct{} // closed by the first configuration
 }
@@ -113,6 +134,7 @@ func StartGateway(ctx context.Context, opts GatewayOptions) (*Gateway, error) {
 		opts.AccessLog = "" // which is nowhere for the data plane
 	}
 	g := &Gateway{opts: opts, process: newProcess(opts.Log), configured: make(chan struct{})}
+	g.retired = make(chan struct{})
 	if err := g.start(ctx); err != nil {
 		return nil, errors.Join(err, g.stop(context.WithoutCancel(ctx)))
 	}
@@ -126,11 +148,16 @@ func (g *Gateway) start(ctx context.Context) error {
 		name string
 		do   func(context.Context) error
 	}{
+		{"predecessor", g.meetPredecessor},
 		{"data folder", g.openData},
 		{"data plane", g.makeTraffic},
 		{"configuration", g.openMembership},
-		{"listeners", g.startTraffic},
+		{"listeners", g.bindTraffic},
+		{"handover", g.awaitTraffic},
+		{"traffic", g.startTraffic},
+		{"administration", g.startOperating},
 		{"ready file", g.announce},
+		{"takeover", g.takeOver},
 	} {
 		began := time.Now()
 		if err := step.do(ctx); err != nil {
@@ -138,7 +165,7 @@ func (g *Gateway) start(ctx context.Context) error {
 		}
 		g.log.DebugContext(ctx, "started", "step", step.name, "took", time.Since(began))
 	}
-	g.run("membership", g.members.run)
+	g.followAgain()
 	return nil
 }
 
@@ -146,25 +173,15 @@ func (g *Gateway) openData(ctx context.Context) (err error) {
 	if g.registry, err = telemetry.NewRegistry(g.opts.Version, "gateway"); err != nil {
 		return err
 	}
-	g.folder, err = identity.OpenFolder(identity.FolderOptions{Dir: g.opts.Data, Adopt: g.opts.Adopt})
+	g.folder, err = identity.OpenFolder(identity.FolderOptions{Dir: g.opts.Data, Adopt: g.opts.Adopt, Lock: g.pred.folderLock()})
 	if err != nil {
 		return err
 	}
-	g.onStop("data folder", time.Second, func(context.Context) error { return g.folder.Close() })
-	sealer, err := keys.OpenSealer(ctx, g.opts.Keys)
-	if err != nil {
+	g.onStop("data folder", 5*time.Second, func(context.Context) error { return g.leaveFolder() })
+	if g.sealer, err = keys.OpenSealer(ctx, g.opts.Keys); err != nil {
 		return err
 	}
-	if g.disk, err = localstore.Open(g.folder.Path("state"), sealer, g.log); err != nil {
-		return err
-	}
-	g.onStop("disk", 5*time.Second, func(context.Context) error { return g.disk.Close() })
-	member, err := identity.OpenMember(g.folder, sealer)
-	if err != nil {
-		return err
-	}
-	g.members = &membership{opts: &g.opts, log: g.log, register: g.registry, disk: g.disk, member: member}
-	return nil
+	return g.openDisk(g.pred.diskLock())
 }
 
 // makeTraffic makes the data plane, which takes configurations from now on and requests after startTraffic.
@@ -174,19 +191,19 @@ func (g *Gateway) makeTraffic(context.Context) (err error) {
 		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile, TLS: g.opts.TLS,
 		Trusted: g.opts.Trusted, Proxies: g.opts.Proxies, Forwarded: g.opts.Forwarded, Via: g.opts.Via,
 		Limits: g.opts.Limits, Timeouts: g.opts.Timeouts, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
-		CountsFile: g.folder.Path("counts"), Version: g.opts.Version, Log: g.log, Metrics: g.registry,
+		Listeners: append(slices.Clone(g.opts.Listeners), g.pred.added(g.opts.Listeners)...), Inherited: g.pred.takeSockets(),
+		RetireLimit: g.opts.RetireLimit, CountsFile: g.folder.Path("counts"), Version: g.opts.Version, Log: g.log, Metrics: g.registry,
 		Checks: []gateway.Check{
-			{Name: "link", Optional: true, Run: g.members.linkFault},
-			{Name: "disk", Optional: true, Run: g.members.diskFault},
+			{Name: "link", Optional: true, Run: g.linkFault},
+			{Name: "disk", Optional: true, Run: g.diskFault},
 		},
 	})
 	if err != nil {
 		return err
 	}
-	g.onStop("data plane", drainLimit, g.traffic.Stop)
-	s := &sink{Gateway: g.traffic, done: g.configured, trimmer: newTrimmer()}
-	g.members.sink = s
-	g.run("trimmer", s.trimmer.run)
+	g.onStop("data plane", drainLimit, g.stopTraffic)
+	g.sink = &sink{Gateway: g.traffic, done: g.configured, trimmer: newTrimmer()}
+	g.run("trimmer", g.sink.trimmer.run)
 	return nil
 }
 
@@ -194,13 +211,19 @@ func (g *Gateway) makeTraffic(context.Context) (err error) {
 // group. There are none before the gateway has joined.
 func (g *Gateway) ticketSecrets() [][]byte {
 	var all [][]byte
-	for _, s := range g.members.member.GroupKeys().Derive("tls session tickets") {
+	for _, s := range g.membership().member.GroupKeys().Derive("tls session tickets") {
 		all = append(all, s.Reveal())
 	}
 	return all
 }
 
-func (g *Gateway) openMembership(ctx context.Context) error { return g.members.open(ctx) }
+func (g *Gateway) openMembership(ctx context.Context) error {
+	m := g.membership()
+	m.sink = g.sink
+	return m.open(ctx)
+}
+
+func (g *Gateway) bindTraffic(ctx context.Context) error { return g.traffic.Bind(ctx) }
 
 func (g *Gateway) startTraffic(ctx context.Context) error {
 	if err := g.traffic.Start(ctx); err != nil {
@@ -208,6 +231,13 @@ func (g *Gateway) startTraffic(ctx context.Context) error {
 	}
 	g.ready.Addresses = g.traffic.Addresses()
 	return nil
+}
+
+// stopTraffic stops the data plane, and waits for it if it is retiring.
+func (g *Gateway) stopTraffic(ctx context.Context) error {
+	err := g.traffic.Stop(ctx)
+	g.retirement.Wait()
+	return err
 }
 
 // sink is the data plane as what the feed fills. It tells of the first configuration, and the trimmer of large changes.
@@ -246,33 +276,60 @@ func (g *Gateway) AwaitConfiguration(ctx context.Context) error {
 	case <-g.configured:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for a configuration: %w", errors.Join(ctx.Err(), g.members.linkFault()))
+		return fmt.Errorf("wait for a configuration: %w", errors.Join(ctx.Err(), g.linkFault()))
 	}
 }
 
-// ReopenLog opens the access log anew, after its file was moved away.
-func (g *Gateway) ReopenLog() error { return g.traffic.ReopenLog() }
-
 func (g *Gateway) announce(ctx context.Context) error {
 	g.ready.PID = os.Getpid()
+	if err := g.writeReady(); err != nil {
+		return err
+	}
 	if g.opts.ReadyFile != "" {
-		if err := writeReady(g.opts.ReadyFile, g.ready); err != nil {
-			return err
-		}
-		g.onStop("ready file", time.Second, func(context.Context) error { return os.Remove(g.opts.ReadyFile) })
+		g.onStop("ready file", time.Second, func(context.Context) error {
+			if g.handedOver.Load() {
+				return nil // it is the successor's
+			}
+			return os.Remove(g.opts.ReadyFile)
+		})
 	}
 	g.log.InfoContext(ctx, "gateway listens", "http", g.ready.Addresses["http"], "admin", g.ready.Addresses["admin"])
 	return nil
 }
 
+func (g *Gateway) writeReady() error {
+	if g.opts.ReadyFile == "" {
+		return nil
+	}
+	return writeReady(g.opts.ReadyFile, g.ready)
+}
+
 // Ready returns what a script needs to use the gateway.
 func (g *Gateway) Ready() Ready { return g.ready }
 
-// Wait blocks until ctx ends (nil) or a part of the gateway fails.
-func (g *Gateway) Wait(ctx context.Context) error { return g.wait(ctx) }
+// Wait blocks until ctx ends (nil), a part of the gateway fails, or the gateway has handed over to another process and its
+// last connection has ended (nil).
+func (g *Gateway) Wait(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := make(chan struct{})
+	defer func() { cancel(); <-stop }()
+	go func() {
+		defer close(stop)
+		select {
+		case <-g.retired:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return g.wait(ctx)
+}
 
 // Stop drains and ends the gateway within ctx.
-func (g *Gateway) Stop(ctx context.Context) error { return g.stop(ctx) }
+func (g *Gateway) Stop(ctx context.Context) error {
+	g.stopping.Do(g.endUpgrade)
+	return g.stop(ctx)
+}
 
 // nodeName makes a name for a node of a host name: lower case, up to the first dot, what is not allowed left out.
 func nodeName(host string) string {

@@ -46,8 +46,9 @@ func (p *process) onStop(name string, limit time.Duration, stop func(context.Con
 	p.stops = append(p.stops, stopStep{name, limit, stop})
 }
 
-// run starts a loop that lives until the process stops. A loop that ends earlier ends the process.
-func (p *process) run(name string, loop func(context.Context) error) {
+// run starts a loop that lives until the process stops, or until the returned function is called. A loop that ends earlier
+// ends the process.
+func (p *process) run(name string, loop func(context.Context) error) (stop func(context.Context) error) {
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	ended := make(chan struct{})
 	go func() {
@@ -64,7 +65,7 @@ func (p *process) run(name string, loop func(context.Context) error) {
 		default: // another loop was first
 		}
 	}()
-	p.onStop(name, 10*time.Second, func(stopCtx context.Context) error {
+	stop = func(stopCtx context.Context) error {
 		cancel(errStopping)
 		select {
 		case <-ended:
@@ -72,7 +73,9 @@ func (p *process) run(name string, loop func(context.Context) error) {
 		case <-stopCtx.Done():
 			return stopCtx.Err()
 		}
-	})
+	}
+	p.onStop(name, 10*time.Second, stop)
+	return stop
 }
 
 // wait blocks until ctx ends (nil) or a run loop fails.

@@ -107,6 +107,10 @@ const importOrderText = `
 	messaging, files, broker, importer/openapi
 	< app;
 
+	gateway
+	< operate
+	< app;
+
 	app, client
 	< cli
 	< cmd/*;

@@ -14,6 +14,7 @@ type session struct {
 	in       io.Reader
 	out, err io.Writer
 	getenv   func(string) string
+	args     []string
 
 	server, caFile, tokenFile string
 	organization              string
@@ -24,7 +25,7 @@ type session struct {
 // Main runs the command that args (without the name of the program) ask for, and returns its exit code. getenv is
 // os.Getenv or something like it. A context that ends stops the command.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
-	s := &session{in: stdin, out: stdout, err: stderr, getenv: getenv}
+	s := &session{in: stdin, out: stdout, err: stderr, getenv: getenv, args: args}
 	root := s.root()
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
@@ -42,6 +43,7 @@ const (
 	groupResources = "resources"
 	groupAccess    = "access"
 	groupCluster   = "cluster"
+	groupNode      = "node"
 	groupOther     = "other"
 )
 
@@ -72,6 +74,7 @@ out, 10 differences found (diff and plan with --exit-code), 74 storage failed, 7
 		&cobra.Group{ID: groupResources, Title: "Resources:"},
 		&cobra.Group{ID: groupAccess, Title: "Keys and tokens:"},
 		&cobra.Group{ID: groupCluster, Title: "Nodes and cluster:"},
+		&cobra.Group{ID: groupNode, Title: "The gateway on this machine:"},
 		&cobra.Group{ID: groupOther, Title: "Help:"},
 	)
 	flags := root.PersistentFlags()
@@ -93,6 +96,8 @@ out, 10 differences found (diff and plan with --exit-code), 74 storage failed, 7
 		s.watchCommand(), s.schemaCommand(), s.explainCommand())
 	add(groupAccess, s.keysCommand(), s.tokensCommand(), s.joinTokensCommand(), s.groupKeysCommand(), s.gatewaysCommand())
 	add(groupCluster, s.devCommand(), s.controlCommand(), s.gatewayCommand(), s.statusCommand(), s.auditCommand(), s.backupCommand(), s.restoreCommand(), s.bundleCommand())
+	add(groupNode, s.drainCommand(), s.undrainCommand(), s.maintenanceCommand(), s.logLevelCommand(), s.listenersCommand(), s.reloadCommand(),
+		s.upgradeCommand())
 	add(groupOther, s.versionCommand())
 	return root
 }

@@ -14,6 +14,7 @@ import (
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/client"
+	"hansa.dev/hansa/internal/operate"
 	"hansa.dev/hansa/internal/resource"
 	"hansa.dev/hansa/internal/store"
 )
@@ -64,13 +65,29 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*resource.InvalidError](err); ok {
 		return ExitInvalid
 	}
+	if e, ok := errors.AsType[*operate.Error](err); ok {
+		return codeOfRefusal(e.Code)
+	}
 	switch {
-	case errors.Is(err, client.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, client.ErrUnreachable), errors.Is(err, operate.ErrNotRunning), errors.Is(err, context.DeadlineExceeded):
 		return ExitUnreachable
 	case errors.Is(err, fs.ErrNotExist):
 		return ExitNotFound
 	case errors.Is(err, store.ErrStorageFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO):
 		return ExitStorage
+	}
+	return ExitFailed
+}
+
+// codeOfRefusal is for refusals of a gateway on this machine.
+func codeOfRefusal(code string) int {
+	switch code {
+	case operate.CodeInvalid:
+		return ExitInvalid
+	case operate.CodeNotFound:
+		return ExitNotFound
+	case operate.CodeConflict:
+		return ExitConflict
 	}
 	return ExitFailed
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,9 +24,11 @@ import (
 	"hansa.dev/hansa/internal/gateway"
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
+	"hansa.dev/hansa/internal/operate"
 	"hansa.dev/hansa/internal/store/etcd"
 	"hansa.dev/hansa/internal/telemetry"
 	"hansa.dev/hansa/internal/x/durable"
+	"hansa.dev/hansa/internal/x/sdnotify"
 	"hansa.dev/hansa/internal/x/secret"
 )
 
@@ -40,6 +43,7 @@ const (
 type node struct {
 	data, readyFile, logLevel, config string
 	logJSON                           bool
+	level                             slog.LevelVar // of the log, as it is at present
 }
 
 func (n *node) flags(c *cobra.Command, data string) {
@@ -70,19 +74,23 @@ func (s *session) serve(ctx context.Context, c *cobra.Command, n *node, start fu
 	if n.data == "" {
 		return withExit(ExitUsage, errors.New("the data folder is not named: --data"))
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(n.logLevel)); err != nil {
-		return withExit(ExitUsage, fmt.Errorf(`--log-level must be "debug", "info", "warn" or "error", not %q`, n.logLevel))
+	level, err := app.ParseLevel(n.logLevel)
+	if err != nil {
+		return withExit(ExitUsage, fmt.Errorf("--log-level: %w", err))
 	}
-	log := telemetry.NewLogger(s.err, level, n.logJSON)
+	n.level.Set(level)
+	log := telemetry.NewLogger(s.err, &n.level, n.logJSON)
 	ctx, restore := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer restore()
 	p, err := start(ctx, log)
 	if err != nil {
 		return nodeError(err)
 	}
-	if r, ok := p.(interface{ ReopenLog() error }); ok {
-		defer s.reopenOnHangup(log, r.ReopenLog)()
+	if g, ok := p.(*app.Gateway); ok {
+		defer s.obeySignals(ctx, log, g)()
+	}
+	if err := sdnotify.Ready(s.getenv); err != nil {
+		log.Warn("the service manager is not told that the process is ready", "err", err)
 	}
 	err = p.Wait(ctx)
 	restore() // from here on a signal has its usual effect
@@ -92,10 +100,11 @@ func (s *session) serve(ctx context.Context, c *cobra.Command, n *node, start fu
 	return nodeError(errors.Join(err, p.Stop(stopCtx)))
 }
 
-// reopenOnHangup calls reopen at every SIGHUP until the returned function is called.
-func (s *session) reopenOnHangup(log *slog.Logger, reopen func() error) func() {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
+// obeySignals does what signals ask of a gateway until the returned function is called: SIGHUP reads the settings again
+// and opens the access log anew, SIGUSR2 hands over to a new process.
+func (s *session) obeySignals(ctx context.Context, log *slog.Logger, g *app.Gateway) func() {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP, syscall.SIGUSR2)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -103,15 +112,17 @@ func (s *session) reopenOnHangup(log *slog.Logger, reopen func() error) func() {
 			select {
 			case <-done:
 				return
-			case <-hangup:
-				if err := reopen(); err != nil {
-					log.Error("cannot reopen the access log", "err", err)
+			case sig := <-asked:
+				if sig == syscall.SIGUSR2 {
+					_, _ = g.Upgrade(context.WithoutCancel(ctx), operate.Upgrade{}) // it logs
+				} else if err := g.Reload(ctx); err != nil {
+					log.Error("cannot reload", "err", err)
 				}
 			}
 		}
 	}()
 	return func() {
-		signal.Stop(hangup)
+		signal.Stop(asked)
 		close(done)
 		<-ended
 	}
@@ -164,12 +175,30 @@ func (n *node) readConfig(flags *pflag.FlagSet) error {
 			list = []any{value}
 		}
 		for _, v := range list {
+			if fields, ok := v.(map[string]any); ok {
+				v = joinFields(fields)
+			}
 			if err := flags.Set(name, fmt.Sprint(v)); err != nil {
 				faults = append(faults, fmt.Errorf("%s: %s: %w", n.config, name, err))
 			}
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// joinFields writes an entry of the configuration file with several fields as the flag has it: name=value,name=value.
+func joinFields(fields map[string]any) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		values, ok := fields[name].([]any)
+		if !ok {
+			values = []any{fields[name]}
+		}
+		for _, v := range values {
+			parts = append(parts, fmt.Sprintf("%s=%v", name, v))
+		}
+	}
+	return strings.Join(parts, ",")
 }
 
 func readSmall(path string) ([]byte, error) {
@@ -252,65 +281,6 @@ func (s *session) controlCommand() *cobra.Command {
 		return s.serve(ctx, c, n, func(ctx context.Context, log *slog.Logger) (running, error) {
 			o.Data, o.ReadyFile, o.Version, o.Log, o.Keys = n.data, n.readyFile, version(), log, at.provider(s, n.data)
 			return started(app.StartControl(ctx, o))
-		})
-	})
-	return c
-}
-
-func (s *session) gatewayCommand() *cobra.Command {
-	n, o := new(node), app.GatewayOptions{}
-	var joinTokenFile, passphraseFile string
-	var at atRest
-	var trusted, proxies []string
-	c := &cobra.Command{
-		Use:   "gateway",
-		Short: "Run a gateway",
-		Long: `Gateway runs a gateway. It joins a control node with a join token and follows it from then on, or starts from a bundle, or
-from what its data folder holds; it goes on serving when the control node is away. SIGHUP reopens the access log.`,
-		Example: "  hansa gateway --data /var/lib/hansa-gateway --control control.example.com:8091 --join-token-file join.token\n" +
-			"  hansa gateway --data /var/lib/hansa-gateway --bundle shop.bundle",
-		Args: cobra.NoArgs,
-	}
-	n.flags(c, "")
-	f := c.Flags()
-	f.StringVar(&o.HTTPAddr, "http-addr", ":8080", "traffic")
-	f.StringVar(&o.HTTPSAddr, "https-addr", "", "traffic over TLS, such as :8443 (default: none)")
-	f.StringVar(&o.CertFile, "tls-cert-file", "", "default certificate of --https-addr, in PEM; it may be replaced while the gateway runs")
-	f.StringVar(&o.KeyFile, "tls-key-file", "", "private key of the default certificate, in PEM")
-	tlsFlags(f, &o.TLS)
-	f.StringSliceVar(&trusted, "trusted-proxy", nil, "address or range (10.0.0.0/8) of proxies whose X-Forwarded fields are believed; may be repeated")
-	f.StringSliceVar(&proxies, "proxy-protocol", nil, "address or range of load balancers whose connections begin with a PROXY header (version 1 or 2); may be repeated")
-	clientFlags(f, &o)
-	f.StringVar(&o.AdminAddr, "admin-addr", "127.0.0.1:8085", "health and metrics")
-	f.StringVar(&o.Name, "name", "", "name that the gateway joins with (default: the name of the host)")
-	f.StringSliceVar(&o.Control, "control", nil, "link address (host:port) of a control node; may be repeated")
-	f.StringVar(&joinTokenFile, "join-token-file", "", "file with the join token; needed only to join")
-	f.StringVar(&o.Bundle, "bundle", "", "bundle to start from")
-	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase of the bundle")
-	at.flags(c, "file with the key that seals the data folder (default: <data>.key, made at the first start)")
-	f.StringVar(&o.AccessLog, "access-log", "-", `file of the access log, "-" for standard output, "off" for none`)
-	f.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long the health checks say draining before connections are no longer taken")
-	f.BoolVar(&o.Adopt, "adopt-data", false, "accept a data folder that was copied or moved; the original must be gone for good")
-	c.RunE = s.run(func(ctx context.Context, c *cobra.Command, _ []string) error {
-		return s.serve(ctx, c, n, func(ctx context.Context, log *slog.Logger) (_ running, err error) {
-			o.Data, o.ReadyFile, o.Version, o.Log = n.data, n.readyFile, version(), log
-			if o.JoinToken, err = secretFile(joinTokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, err // a token that was deleted once it was spent is no fault
-			}
-			if o.Passphrase, err = secretFile(passphraseFile); err != nil {
-				return nil, err
-			}
-			if o.Trusted, err = prefixes("trusted-proxy", trusted); err != nil {
-				return nil, withExit(ExitUsage, err)
-			}
-			if o.Proxies, err = prefixes("proxy-protocol", proxies); err != nil {
-				return nil, withExit(ExitUsage, err)
-			}
-			if err := checkClientFlags(&o); err != nil {
-				return nil, withExit(ExitUsage, err)
-			}
-			o.Keys = at.provider(s, n.data)
-			return started(app.StartGateway(ctx, o))
 		})
 	})
 	return c

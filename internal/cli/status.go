@@ -15,15 +15,25 @@ import (
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/client"
+	"hansa.dev/hansa/internal/operate"
 )
 
 func (s *session) statusCommand() *cobra.Command {
+	var data string
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show the control node, who asks, and what there is",
-		Args:  cobra.NoArgs,
+		Short: "Show the control node, who asks, and what there is; or the gateway on this machine",
+		Long: `Status shows the control node. With --data it shows the gateway that runs on that data folder of this machine, which needs
+no control node.`,
+		Example: "  hansa status\n  hansa status --data /var/lib/hansa-gateway",
+		Args:    cobra.NoArgs,
 	}
+	c.Flags().StringVar(&data, "data", "", "data folder of a gateway on this machine")
+	_ = c.MarkFlagDirname("data")
 	c.RunE = s.run(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+		if data != "" {
+			return s.operated(ctx, operate.NewClient(data), (*operate.Client).Status)
+		}
 		t, err := s.target()
 		if err != nil {
 			return err

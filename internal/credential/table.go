@@ -20,6 +20,7 @@ type Record struct {
 	State        snapshot.State
 	ExpiresAt    int64 // Unix seconds; 0: never
 
+	hash        snapshot.CredentialHash
 	subject     *quota.Subject
 	application atomic.Pointer[quota.Subject]
 	dead        atomic.Bool
@@ -27,6 +28,12 @@ type Record struct {
 
 // Subject is who the limits of the subscription count for. All credentials of a subscription share it.
 func (r *Record) Subject() *quota.Subject { return r.subject }
+
+// Hash is what the credential is looked up by.
+func (r *Record) Hash() snapshot.CredentialHash { return r.hash }
+
+// Kill makes the record dead, when it is known from elsewhere that the credential was taken away.
+func (r *Record) Kill() { r.dead.Store(true) }
 
 // Dead tells whether the credential has been taken away or has ceased to be active since the record was handed out.
 func (r *Record) Dead() bool { return r.dead.Load() }
@@ -135,7 +142,7 @@ func (t *Table) newRecord(c snapshot.Credential) *Record {
 	return &Record{
 		ID: take(c.ID), Organization: take(c.Organization), Subscription: take(c.Subscription),
 		Application: take(c.Application), Product: take(c.Product),
-		State: c.State, ExpiresAt: c.ExpiresAt,
+		State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
 		subject: t.subjects.Acquire(subscriptionID(c.Organization, c.Subscription)),
 	}
 }

@@ -30,7 +30,7 @@ func (b *builder) lifeOf(e snapshot.Entry) (*life, bool) {
 		return was.life, false
 	}
 	names := append(strings.Split(e.Key, "/"), "", "", "")
-	l := &life{organization: names[1], environment: names[2], api: names[3]}
+	l := &life{entry: e.Key, organization: names[1], environment: names[2], api: names[3]}
 	l.subjectID = quota.NewID("api", l.organization, l.environment, l.api)
 	l.subject = b.subjects.Acquire(l.subjectID)
 	return l, true

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"hansa.dev/hansa/internal/quota"
@@ -21,7 +22,10 @@ const saveEvery = 10 * time.Second
 type countsFile struct {
 	path     string
 	subjects *quota.Subjects
-	saved    [sha256.Size]byte // of what the file holds; belongs to run, and after it to whoever stops
+
+	mu     sync.Mutex        // guards what follows, held while the file is written
+	saved  [sha256.Size]byte // of what the file holds
+	frozen bool              // the file belongs to another process
 }
 
 // load takes the counts of the file over, if there is one.
@@ -63,17 +67,38 @@ func (f *countsFile) run(ctx context.Context, log *slog.Logger) {
 
 // save writes the counts if they have changed.
 func (f *countsFile) save() error {
-	if f.path == "" {
-		return nil
-	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.saveLocked()
+	return err
+}
+
+// saveLocked requires mu. It returns the counts.
+func (f *countsFile) saveLocked() ([]byte, error) {
 	b := f.subjects.AppendTo(nil)
 	sum := sha256.Sum256(b)
-	if sum == f.saved {
-		return nil
+	if f.path == "" || f.frozen || sum == f.saved {
+		return b, nil
 	}
 	if err := durable.WriteFile(f.path, 0o600, durable.Bytes(b)); err != nil {
-		return fmt.Errorf("save counts: %w", err)
+		return b, fmt.Errorf("save counts: %w", err)
 	}
 	f.saved = sum
-	return nil
+	return b, nil
+}
+
+// freeze saves the counts, which it returns, and leaves the file alone from then on, or until thaw.
+func (f *countsFile) freeze() ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, err := f.saveLocked()
+	f.frozen = true
+	return b, err
+}
+
+func (f *countsFile) thaw() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.frozen = false
+	f.saved = [sha256.Size]byte{} // another process may have written it
 }

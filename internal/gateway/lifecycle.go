@@ -107,11 +107,13 @@ func (g *Gateway) SetMaintenance(on bool) {
 // is broken off. Stop also ends a gateway that was never started, and may be called again.
 func (g *Gateway) Stop(ctx context.Context) error {
 	g.core.health.SetDraining(true)
-	g.finish()
+	again := g.finish()
 	if g.stopRest == nil { // it was never started
 		return errors.Join(g.doors.close(), g.access.Close())
 	}
-	pause(ctx, g.opts.DrainDelay)
+	if !again {
+		pause(ctx, g.opts.DrainDelay)
+	}
 	g.doors.stop()
 	err := drainEngines(ctx, g.doors.engines())
 	g.doors.breakHandshakes()
@@ -126,6 +128,35 @@ func (g *Gateway) Stop(ctx context.Context) error {
 		g.opts.Log.Warn("the counts of quotas are not kept over the restart", "err", err)
 	}
 	return errors.Join(err, adminErr, g.access.Close())
+}
+
+// Freeze saves the counts of quotas and leaves their file to another process from then on. It returns the counts, for
+// CountsSince. Thaw takes it back.
+func (g *Gateway) Freeze() (counts []byte, err error) { return g.counts.freeze() }
+
+// Thaw undoes Freeze, when the other process is gone.
+func (g *Gateway) Thaw() { g.counts.thaw() }
+
+// Retire hands the traffic over to another process, which listens on the same sockets: this one takes no more connections,
+// those that it has may finish within RetireLimit. It returns when none is left; Stop must still be called, and also cuts
+// Retire short. There is no way back. The health checks go on as they are, for they speak of the node and not of this
+// process.
+func (g *Gateway) Retire(ctx context.Context) error {
+	if g.finish() {
+		return ErrStopping
+	}
+	_ = g.adminListener.Close() // the connections that it has are soon done
+	doors := g.doors.stop()
+	ctx, cancel := context.WithTimeout(ctx, g.opts.RetireLimit)
+	defer cancel()
+	faults := make([]error, len(doors))
+	var done sync.WaitGroup
+	for i, d := range doors {
+		done.Go(func() { faults[i] = d.leave(ctx) })
+	}
+	done.Wait()
+	g.doors.wait() // also for listeners that were removed before
+	return errors.Join(faults...)
 }
 
 // drainEngines drains engines, all at the same time.

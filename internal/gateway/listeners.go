@@ -119,19 +119,24 @@ type doors struct {
 	serving sync.WaitGroup // loops that accept, and removals
 }
 
+// StandardListeners returns the listeners that a gateway has by itself: http, and https if there is an address for it.
+func StandardListeners(httpAddr, httpsAddr, certFile, keyFile string) []Listener {
+	all := []Listener{{Name: "http", Address: httpAddr}}
+	if httpsAddr != "" {
+		all = append(all, Listener{Name: "https", Address: httpsAddr, CertFile: certFile, KeyFile: keyFile, TLS: true})
+	}
+	return all
+}
+
 // Bind takes the addresses of the listeners without taking connections. If it fails, nothing is bound.
 func (g *Gateway) Bind(ctx context.Context) error {
 	if g.adminListener != nil {
 		return nil
 	}
 	o := &g.opts
-	want := []Listener{{Name: "http", Address: o.HTTPAddr}}
-	if o.HTTPSAddr != "" {
-		want = append(want, Listener{Name: "https", Address: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile, TLS: true})
-	}
 	err := g.readCertificates()
 	if err == nil {
-		err = g.SetListeners(ctx, append(want, o.Listeners...))
+		err = g.SetListeners(ctx, append(StandardListeners(o.HTTPAddr, o.HTTPSAddr, o.CertFile, o.KeyFile), o.Listeners...))
 	}
 	if err == nil {
 		if g.adminListener = g.inherited(adminName, o.AdminAddr); g.adminListener == nil {
@@ -457,16 +462,18 @@ func (d *door) leave(ctx context.Context) error {
 	return drainEngines(ctx, d.engines())
 }
 
-// stop ends accepting for good.
-func (ds *doors) stop() {
+// stop ends accepting for good. It returns the doors that were open until now.
+func (ds *doors) stop() (open []*door) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	ds.stopped = true
 	for _, d := range ds.all {
 		if d.stop != nil {
 			d.stop()
+			open = append(open, d)
 		}
 	}
+	return open
 }
 
 // breakHandshakes ends the handshakes that are under way on a gateway that was stopped: no request can come of them.

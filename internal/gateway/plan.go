@@ -45,6 +45,7 @@ type api struct {
 
 // life is what an API keeps across its revisions: its counts, and whether it is still there.
 type life struct {
+	entry                          string // key of the API in the configuration
 	organization, environment, api string
 
 	subject   *quota.Subject

@@ -142,7 +142,7 @@ func New(o Options) (*Gateway, error) {
 	if err := g.assemble(); err != nil {
 		return nil, errors.Join(err, g.access.Close())
 	}
-	g.counts = countsFile{path: o.CountsFile, subjects: g.core.subjects}
+	g.counts.path, g.counts.subjects = o.CountsFile, g.core.subjects
 	if err := g.counts.load(time.Now()); err != nil {
 		o.Log.Warn("the counts of quotas cannot be read; they begin anew", "err", err)
 	}

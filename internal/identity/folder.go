@@ -48,6 +48,9 @@ type FolderOptions struct {
 	Adopt bool
 	// HostID returns what identifies the machine; "" if nothing does. nil: MachineID.
 	HostID func() (string, error)
+	// Lock, if not nil, is the lock of the folder, which the caller holds already. It is the folder's from now on, also if
+	// there is an error.
+	Lock *durable.Lock
 }
 
 // binding is what a folder remembers of its place.
@@ -63,12 +66,14 @@ func OpenFolder(o FolderOptions) (_ *Folder, err error) {
 	if o.HostID == nil {
 		o.HostID = MachineID
 	}
-	if err := durable.Mkdir(o.Dir); err != nil {
-		return nil, fmt.Errorf("open data folder: %w", err)
-	}
-	lock, err := durable.LockDir(o.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("open data folder: %w", err)
+	lock := o.Lock
+	if lock == nil {
+		if err := durable.Mkdir(o.Dir); err != nil {
+			return nil, fmt.Errorf("open data folder: %w", err)
+		}
+		if lock, err = durable.LockDir(o.Dir); err != nil {
+			return nil, fmt.Errorf("open data folder: %w", err)
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -88,6 +93,9 @@ func OpenFolder(o FolderOptions) (_ *Folder, err error) {
 func (f *Folder) Path(elem ...string) string {
 	return filepath.Join(append([]string{f.dir}, elem...)...)
 }
+
+// Lock is the lock of the folder. It belongs to the folder.
+func (f *Folder) Lock() *durable.Lock { return f.lock }
 
 // Close unlocks the folder.
 func (f *Folder) Close() error { return f.lock.Unlock() }

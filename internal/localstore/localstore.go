@@ -84,21 +84,32 @@ var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,99}$`)
 
 // Open opens the store in dir, which is made if it does not exist, and locks it against other processes: the error is
 // durable.ErrLocked if another one has it. Whoever opened it must close it.
-func Open(dir string, sealer *keys.Sealer, log *slog.Logger) (_ *Store, err error) {
-	s := &Store{dir: dir, sealer: sealer, log: log.With("component", "localstore"), shards: make(map[string]*Shards)}
-	for _, d := range []string{dir, s.path(generationsDir), s.path(documentsDir), s.path(shardsDir)} {
-		if err := durable.Mkdir(d); err != nil {
-			return nil, fmt.Errorf("open local store: %w", err)
-		}
-	}
-	if s.lock, err = durable.LockDir(dir); err != nil {
+func Open(dir string, sealer *keys.Sealer, log *slog.Logger) (*Store, error) {
+	if err := durable.Mkdir(dir); err != nil {
 		return nil, fmt.Errorf("open local store: %w", err)
 	}
+	lock, err := durable.LockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open local store: %w", err)
+	}
+	return OpenLocked(dir, lock, sealer, log)
+}
+
+// OpenLocked opens the store in a folder whose lock the caller holds. The lock is the store's from now on, also if there is
+// an error.
+func OpenLocked(dir string, lock *durable.Lock, sealer *keys.Sealer, log *slog.Logger) (_ *Store, err error) {
+	s := &Store{dir: dir, sealer: sealer, log: log.With("component", "localstore"), shards: make(map[string]*Shards)}
+	s.lock = lock
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.lock.Unlock())
 		}
 	}()
+	for _, d := range []string{s.path(generationsDir), s.path(documentsDir), s.path(shardsDir)} {
+		if err := durable.Mkdir(d); err != nil {
+			return nil, fmt.Errorf("open local store: %w", err)
+		}
+	}
 	for _, d := range []string{generationsDir, documentsDir} {
 		if err := durable.RemoveTemp(s.path(d)); err != nil {
 			return nil, fmt.Errorf("open local store %q: %w", dir, err)
@@ -112,6 +123,19 @@ func Open(dir string, sealer *keys.Sealer, log *slog.Logger) (_ *Store, err erro
 
 // Close releases the folder. Shards of the store are closed with it.
 func (s *Store) Close() error {
+	lock, err := s.Release()
+	if lock == nil {
+		return err
+	}
+	return errors.Join(err, lock.Unlock())
+}
+
+// Lock is the lock of the folder. It belongs to the store.
+func (s *Store) Lock() *durable.Lock { return s.lock }
+
+// Release closes the store and leaves its folder locked, for another process that adopts the lock or for OpenLocked. The
+// lock is nil if the store is closed already.
+func (s *Store) Release() (*durable.Lock, error) {
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	s.mu.Lock()
@@ -120,7 +144,7 @@ func (s *Store) Close() error {
 	generations, shards := s.generations, s.shards
 	s.mu.Unlock()
 	if closed {
-		return nil
+		return nil, nil
 	}
 	var errs []error
 	for _, g := range generations {
@@ -129,7 +153,7 @@ func (s *Store) Close() error {
 	for _, t := range shards {
 		errs = append(errs, t.close())
 	}
-	return errors.Join(append(errs, s.lock.Unlock())...)
+	return s.lock, errors.Join(errs...)
 }
 
 // Status returns what is on the disk and what was found broken.

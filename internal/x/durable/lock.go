@@ -16,7 +16,10 @@ var ErrLocked = errors.New("the folder is in use")
 const LockName = "lock"
 
 // Lock is a held lock on a folder. The kernel gives it back when the process ends, however it ends.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f       *os.File
+	adopted bool
+}
 
 // LockDir takes the lock of a folder without waiting.
 func LockDir(dir string) (*Lock, error) {
@@ -42,10 +45,69 @@ func LockDir(dir string) (*Lock, error) {
 	return &Lock{f: f}, nil
 }
 
-// Unlock gives the lock back. The file stays: removing it would let two processes lock two files of one name.
+// AdoptLock takes over the lock of a folder from a process that holds it and has passed on the file of File. Both hold it
+// then: the folder is never unlocked in between, and stays locked until the last of them is gone or has called Leave. The
+// error is ErrLocked if somebody else holds it after all. f is closed if there is an error.
+func AdoptLock(dir string, f *os.File) (_ *Lock, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	has, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("adopt lock of %q: %w", dir, err)
+	}
+	is, err := os.Stat(filepath.Join(dir, LockName))
+	if err != nil {
+		return nil, fmt.Errorf("adopt lock: %w", err)
+	}
+	if !os.SameFile(has, is) {
+		return nil, fmt.Errorf("adopt lock of %q: it is the lock of another folder: %w", dir, ErrLocked)
+	}
+	// Of whoever holds the lock already this asks nothing.
+	if err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("adopt lock of %q: %w", dir, err)
+	}
+	return &Lock{f: f, adopted: true}, nil
+}
+
+// flock does not touch the file's mode of blocking, as Fd would.
+func flock(f *os.File, how int) error {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if controlErr := c.Control(func(fd uintptr) { err = syscall.Flock(int(fd), how) }); controlErr != nil {
+		return controlErr
+	}
+	return err
+}
+
+// Sign writes this process into the lock's file, as a hint for people, once a lock that was adopted is its own.
+func (l *Lock) Sign() {
+	if err := l.f.Truncate(0); err == nil {
+		_, _ = l.f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+	}
+}
+
+// File is the open file that holds the lock, for AdoptLock in another process. It belongs to the lock.
+func (l *Lock) File() *os.File { return l.f }
+
+// Leave gives up this process's part in a lock that another one has adopted, and leaves the folder locked.
+func (l *Lock) Leave() error { return l.f.Close() }
+
+// Unlock gives the lock back. One that was adopted stays locked for the process that it was adopted from, if that still
+// has it. The file stays: removing it would let two processes lock two files of one name.
 func (l *Lock) Unlock() error {
+	if l.adopted {
+		return l.f.Close()
+	}
 	// Closing alone is not enough: a process that is being forked at this moment has the open file too until it runs
 	// its program.
-	err := syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN)
+	err := flock(l.f, syscall.LOCK_UN)
 	return errors.Join(err, l.f.Close())
 }

@@ -43,7 +43,6 @@ type Sweeper struct {
 	now    atomic.Int64 // since base; as of the last tick
 	next   atomic.Uint32
 	shards [shards]shard
-	pipes  pipes
 }
 
 type shard struct {
@@ -63,7 +62,6 @@ func New() *Sweeper {
 func (s *Sweeper) Run(ctx context.Context) error {
 	ticker := time.NewTicker(Tick)
 	defer ticker.Stop()
-	defer s.pipes.close()
 	for {
 		select {
 		case <-ctx.Done():

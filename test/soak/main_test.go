@@ -1,0 +1,25 @@
+// Package soak runs a gateway process under mixed traffic while everything about it changes: configuration, endpoints,
+// certificates, listeners, the log level, and the process itself. No request may fail and no stream may break that the
+// change does not concern.
+//
+// A protocol is a row in the table of traffic; make soak-traffic runs it for ten minutes, the ordinary tests for a short
+// while. HANSA_SOAK sets the time.
+package soak
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"hansa.dev/hansa/internal/cli"
+)
+
+// mainEnv has the test program be hansa, so that processes of it can be started and hand over to each other.
+const mainEnv = "HANSA_SOAK_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainEnv) != "" {
+		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+	}
+	os.Exit(m.Run())
+}

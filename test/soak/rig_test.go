@@ -1,0 +1,470 @@
+package soak
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/client"
+	"hansa.dev/hansa/internal/app"
+	"hansa.dev/hansa/internal/operate"
+)
+
+// patience is how long a test waits for what must happen soon.
+const patience = 30 * time.Second
+
+// hostname is where the APIs are.
+const hostname = "api.example.com"
+
+// eventually calls try until it returns nil, and fails the test with its last error when patience ends.
+func eventually(t testing.TB, what string, try func() error) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(patience); ; {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%s: gave up after %v: %v", what, patience, err)
+		}
+		<-tick.C
+	}
+}
+
+// rig is a control node in this process, a gateway in one of its own, and two backends.
+type rig struct {
+	t        testing.TB
+	dir      string
+	control  *client.Client
+	backends [2]string // addresses
+	admin    *operate.Client
+	addr     map[string]string // of the gateway
+	roots    *x509.CertPool
+	ca       *authority
+	log      *lockedBuffer
+	args     []string
+
+	mu   sync.Mutex
+	cmds []*exec.Cmd // guarded by mu; processes that this test started itself
+}
+
+// lockedBuffer collects what processes write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), log: new(lockedBuffer), ca: newAuthority(t)}
+	r.roots = x509.NewCertPool()
+	r.roots.AddCert(r.ca.cert)
+	for i := range r.backends {
+		srv := httptest.NewServer(backend())
+		t.Cleanup(srv.Close)
+		r.backends[i] = srv.Listener.Addr().String()
+	}
+	link := r.startControl()
+	r.apply(base + r.backend(0))
+	token, err := r.control.CreateJoinToken(t.Context(), v1.DefaultOrganization, v1.JoinTokenRequest{GatewayGroup: "eu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("join.token", token.Token)
+	r.newCertificate()
+	r.args = []string{
+		"gateway", "--data", r.path("gw"), "--control", link, "--join-token-file", r.path("join.token"),
+		"--http-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
+		"--tls-cert-file", r.path("cert.pem"), "--tls-key-file", r.path("key.pem"),
+		"--ready-file", r.path("ready.json"), "--access-log", r.path("access.log"),
+	}
+	r.admin = operate.NewClient(r.path("gw"))
+	t.Cleanup(r.end)
+	r.start()
+	return r
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+func (r *rig) write(name, content string) {
+	r.t.Helper()
+	tmp := r.path(name + ".tmp")
+	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, r.path(name)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) startControl() (link string) {
+	r.t.Helper()
+	c, err := app.StartControl(r.t.Context(), app.ControlOptions{
+		Data: r.path("control"), APIAddr: "127.0.0.1:0", LinkAddr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = c.Stop(ctx) // what is tested is over
+	})
+	ready := c.Ready()
+	ca, err := os.ReadFile(ready.CAFile)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	token, err := os.ReadFile(ready.TokenFile)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.control, err = client.New(client.Options{Server: "https://" + ready.Addresses["api"], CA: ca, Token: strings.TrimSpace(string(token))})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(r.control.Close)
+	return ready.Addresses["link"]
+}
+
+func (r *rig) apply(documents string) {
+	r.t.Helper()
+	if _, err := r.control.Apply(r.t.Context(), strings.NewReader(documents), client.ApplyOptions{}); err != nil {
+		r.t.Fatalf("apply: %v", err)
+	}
+}
+
+// start starts the gateway process and waits until it serves.
+func (r *rig) start() {
+	r.t.Helper()
+	_ = os.Remove(r.path("ready.json"))
+	cmd := exec.Command(os.Args[0], r.args...)
+	cmd.Env = append(os.Environ(), mainEnv+"=1")
+	// A pipe would keep Wait waiting for the successors.
+	log, err := os.OpenFile(r.path("gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	err = cmd.Start()
+	log.Close()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the process, which end sees to
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	r.t.Cleanup(func() { <-ended })
+	r.mu.Lock()
+	r.cmds = append(r.cmds, cmd)
+	r.mu.Unlock()
+	eventually(r.t, "start", r.ready)
+}
+
+// ready reads the ready file, and returns nil once the gateway has a configuration.
+func (r *rig) ready() error {
+	b, err := os.ReadFile(r.path("ready.json"))
+	if err != nil {
+		return err
+	}
+	var ready app.Ready
+	if err := json.Unmarshal(b, &ready); err != nil {
+		return err
+	}
+	st, err := r.admin.Status(context.Background())
+	if err != nil {
+		return err
+	}
+	if st.Generation == 0 || st.PID != ready.PID {
+		return fmt.Errorf("generation %d, process %d, ready file of %d", st.Generation, st.PID, ready.PID)
+	}
+	r.addr = ready.Addresses
+	return nil
+}
+
+// pid is the process that serves.
+func (r *rig) pid() int {
+	r.t.Helper()
+	st, err := r.admin.Status(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return st.PID
+}
+
+func (r *rig) upgrade() (old int) {
+	r.t.Helper()
+	out, err := r.admin.Upgrade(r.t.Context(), operate.Upgrade{})
+	if err != nil {
+		r.t.Fatalf("upgrade: %v", err)
+	}
+	return out.OldPID
+}
+
+// end kills what is left of the gateway: the processes that serve and those that have handed over.
+func (r *rig) end() {
+	if r.t.Failed() {
+		b, _ := os.ReadFile(r.path("gateway.log"))
+		r.t.Logf("the log of the gateway:\n%s", b)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, pid := range r.processes() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	for _, cmd := range r.cmds {
+		_ = cmd.Process.Kill()
+	}
+}
+
+// processes finds the processes that run on the data folder of this test, by their command line.
+func (r *rig) processes() (pids []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range all {
+		b, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(b, []byte("\x00"+r.path("gw")+"\x00")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.Split(path, "/")[2]); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// gone returns nil once a process has ended.
+func gone(pid int) func() error {
+	return func() error {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || bytes.Contains(b, []byte(") Z ")) {
+			return nil
+		}
+		return fmt.Errorf("process %d is still there", pid)
+	}
+}
+
+// rss is the resident memory of a process in bytes; 0 if it is gone.
+func rss(pid int) (n int64) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			_, _ = fmt.Sscan(rest, &n)
+		}
+	}
+	return n << 10
+}
+
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	last int64
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert: cert, key: key, last: 1}
+}
+
+// newCertificate replaces the certificate of the gateway and returns its serial number.
+func (r *rig) newCertificate() int64 {
+	r.t.Helper()
+	r.ca.last++
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(r.ca.last), Subject: pkix.Name{CommonName: hostname}, DNSNames: []string{hostname},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, r.ca.cert, &key.PublicKey, r.ca.key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.write("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+	r.write("cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return r.ca.last
+}
+
+// backend answers what the traffic asks.
+func backend() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /soak/items/{id}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "item %s", r.PathValue("id")) })
+	mux.HandleFunc("POST /soak/echo", func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		_, _ = w.Write(b)
+	})
+	mux.HandleFunc("GET /{api}/events", events)
+	mux.HandleFunc("GET /{api}/talk", talk)
+	return mux
+}
+
+// eventPause is the time between two events of a stream.
+const eventPause = 50 * time.Millisecond
+
+// events sends as many server-sent events as the query wants, or until the client leaves.
+func events(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.URL.Query().Get("n"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	tick := time.NewTicker(eventPause)
+	defer tick.Stop()
+	for i := range n {
+		fmt.Fprintf(w, "data: %d\n\n", i)
+		if http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// talk switches to WebSocket as far as a proxy can see, and says again what it hears.
+func talk(w http.ResponseWriter, r *http.Request) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		http.Error(w, "upgrade to websocket", http.StatusUpgradeRequired)
+		return
+	}
+	c, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	_, _ = io.Copy(c, buffered)
+}
+
+// dial connects to a listener of the gateway.
+func (r *rig) dial(name string) (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: patience}).Dial("tcp", r.addr[name])
+	if err != nil {
+		return nil, err
+	}
+	return c, c.SetDeadline(time.Now().Add(patience))
+}
+
+// base is all that does not change.
+const base = `
+apiVersion: hansa.dev/v1
+kind: Site
+metadata: {name: eu-west}
+spec: {cloud: aws, region: eu-west-1, jurisdiction: EU}
+---
+kind: GatewayGroup
+metadata: {name: eu}
+spec: {site: eu-west}
+---
+kind: Environment
+metadata: {name: prod}
+spec: {placements: [{gatewayGroup: eu}]}
+---
+kind: EnvironmentGroup
+metadata: {name: public}
+spec: {hostnames: [api.example.com], environments: [prod]}
+---
+kind: API
+metadata: {name: soak}
+spec: {basePath: /soak, backend: soak, backendPath: /soak}
+---
+kind: Deployment
+metadata: {name: soak-prod}
+spec: {api: soak, environment: prod}
+`
+
+// backend makes the endpoints of the backend one of the two, the other, or both.
+func (r *rig) backend(n int) string {
+	addresses := [][]string{{r.backends[0]}, {r.backends[0], r.backends[1]}, {r.backends[1]}, {r.backends[1], r.backends[0]}}[n%4]
+	var all []string
+	for _, a := range addresses {
+		all = append(all, fmt.Sprintf("{address: %q}", a))
+	}
+	return fmt.Sprintf(`
+---
+apiVersion: hansa.dev/v1
+kind: Backend
+metadata: {name: soak}
+spec: {endpoints: [%s]}
+---
+kind: API
+metadata: {name: marker}
+spec: {basePath: /marker, policies: {request: [respond: {status: 200, body: "%d"}]}}
+---
+kind: Deployment
+metadata: {name: marker-prod}
+spec: {api: marker, environment: prod}
+`, strings.Join(all, ", "), n)
+}
