@@ -51,6 +51,7 @@ type stream struct {
 	bodyCond    sync.Cond
 	sendCond    sync.Cond
 
+	bodyWaited           time.Duration // for the body, together
 	bodyBy, sendBy       time.Duration // when waiting ends, on the clock of the sweeper
 	bodyAlarm, sendAlarm sweep.Alarm
 	gone                 atomic.Bool // nobody waits for the response any more
@@ -116,7 +117,7 @@ func (s *stream) begin(id uint32, end bool) {
 	s.credit = h2.NewCredit(streamWindow)
 	s.in, s.passed = reuse(s.in), reuse(s.passed)
 	s.received, s.hasTrailers, s.answered, s.dead, s.stopped = end, false, false, false, false
-	s.bodyLate, s.sendLate = false, false
+	s.bodyLate, s.sendLate, s.bodyWaited = false, false, 0
 	s.gone.Store(false)
 }
 

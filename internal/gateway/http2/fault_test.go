@@ -1,0 +1,553 @@
+package http2_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/gateway/http2"
+	"hansa.dev/hansa/internal/x/sweep"
+)
+
+// raw is a client that may do anything.
+type raw struct {
+	t *testing.T
+	net.Conn
+	*xhttp2.Framer
+	enc *hpack.Encoder
+	buf bytes.Buffer
+	dec *hpack.Decoder
+}
+
+// dial opens a connection and exchanges settings.
+func (g *gateway) dial(t *testing.T, settings ...xhttp2.Setting) *raw {
+	t.Helper()
+	c, err := net.Dial("tcp", g.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	r := &raw{t: t, Conn: c, Framer: xhttp2.NewFramer(c, c), dec: hpack.NewDecoder(4096, nil)}
+	r.enc = hpack.NewEncoder(&r.buf)
+	if _, err := io.WriteString(c, xhttp2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	r.must(r.WriteSettings(settings...))
+	return r
+}
+
+func (r *raw) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// block encodes fields, "name: value", behind those of a request for /.
+func (r *raw) block(method string, more ...string) []byte {
+	r.buf.Reset()
+	for _, l := range append([]string{":method: " + method, ":scheme: http", ":path: /", ":authority: a"}, more...) {
+		name, value, _ := strings.Cut(l[1:], ": ")
+		_ = r.enc.WriteField(hpack.HeaderField{Name: l[:1] + name, Value: value})
+	}
+	return r.buf.Bytes()
+}
+
+func (r *raw) request(id uint32, end bool, method string, more ...string) {
+	r.t.Helper()
+	r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: r.block(method, more...), EndStream: end, EndHeaders: true}))
+}
+
+// reply is what became of a stream.
+type reply struct {
+	status, trailer string
+	body            int
+	ended           bool
+	reset           xhttp2.ErrCode
+	wasReset        bool
+}
+
+// until reads frames until f is satisfied, or the connection ends; then it returns the last GOAWAY.
+func (r *raw) until(f func(map[uint32]*reply) bool) (map[uint32]*reply, *xhttp2.GoAwayFrame) {
+	r.t.Helper()
+	all := map[uint32]*reply{}
+	var away *xhttp2.GoAwayFrame
+	for f == nil || !f(all) {
+		fr, err := r.ReadFrame()
+		if err != nil {
+			if f != nil && away == nil && !errors.Is(err, io.EOF) {
+				r.t.Fatalf("read: %v", err)
+			}
+			return all, away
+		}
+		id := fr.Header().StreamID
+		if all[id] == nil {
+			all[id] = new(reply)
+		}
+		a := all[id]
+		switch fr := fr.(type) {
+		case *xhttp2.HeadersFrame:
+			r.dec.SetEmitFunc(func(f hpack.HeaderField) {
+				if f.Name == ":status" {
+					a.status += f.Value + " "
+				} else if a.body > 0 {
+					a.trailer += f.Name + "=" + f.Value
+				}
+			})
+			_, err := r.dec.Write(fr.HeaderBlockFragment())
+			r.must(err)
+			a.ended = a.ended || fr.StreamEnded()
+		case *xhttp2.DataFrame:
+			a.body += len(fr.Data())
+			a.ended = a.ended || fr.StreamEnded()
+		case *xhttp2.RSTStreamFrame:
+			a.reset, a.wasReset = fr.ErrCode, true
+		case *xhttp2.PingFrame:
+			if !fr.IsAck() {
+				_ = r.WritePing(true, fr.Data)
+			}
+		case *xhttp2.GoAwayFrame:
+			away = fr
+		}
+	}
+	return all, away
+}
+
+func over(ids ...uint32) func(map[uint32]*reply) bool {
+	return func(all map[uint32]*reply) bool {
+		for _, id := range ids {
+			if a := all[id]; a == nil || !a.ended && !a.wasReset {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
+
+// waiting is a backend that answers when its client is gone.
+func waiting(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
+
+// TestFloods sends what costs work and carries nothing, for as long as the connection takes it.
+func TestFloods(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		more func(r *raw, i uint32) error
+	}{
+		{"ping", func(r *raw, i uint32) error { return r.WritePing(false, [8]byte{byte(i)}) }},
+		{"ping without reading", func(r *raw, i uint32) error { return r.WritePing(false, [8]byte{byte(i)}) }},
+		{"settings", func(r *raw, i uint32) error {
+			return r.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: i})
+		}},
+		{"priority", func(r *raw, i uint32) error {
+			return r.WritePriority(1, xhttp2.PriorityParam{StreamDep: 3, Weight: byte(i)})
+		}},
+		{"unknown", func(r *raw, _ uint32) error { return r.WriteRawFrame(99, 0, 0, nil) }},
+		{"empty data", func(r *raw, i uint32) error {
+			if i == 0 {
+				r.request(1, false, "POST")
+			}
+			return r.WriteData(1, false, nil)
+		}},
+		{"window update", func(r *raw, i uint32) error {
+			if i == 0 {
+				r.request(1, false, "POST")
+			}
+			return r.WriteWindowUpdate(1, 1)
+		}},
+		{"rapid reset", func(r *raw, i uint32) error {
+			if err := r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: r.block("GET"), EndStream: true, EndHeaders: true}); err != nil {
+				return err
+			}
+			return r.WriteRSTStream(2*i+1, xhttp2.ErrCodeCancel)
+		}},
+		{"malformed requests", func(r *raw, i uint32) error {
+			return r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: r.block("GET", "connection: close"), EndStream: true, EndHeaders: true})
+		}},
+		{"continuation", func(r *raw, i uint32) error {
+			if i == 0 {
+				if err := r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block("GET"), EndStream: true}); err != nil {
+					return err
+				}
+			}
+			return r.WriteContinuation(1, false, []byte("\x00\x01a\x01b"))
+		}},
+		{"empty continuation", func(r *raw, i uint32) error {
+			if i == 0 {
+				if err := r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block("GET"), EndStream: true}); err != nil {
+					return err
+				}
+			}
+			return r.WriteContinuation(1, false, nil)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, waiting, setup{options: http2.Options{MaxStreams: 16}})
+			r := g.dial(t)
+			ended := make(chan *xhttp2.GoAwayFrame, 1)
+			go func() {
+				var away *xhttp2.GoAwayFrame
+				for {
+					f, err := r.ReadFrame()
+					if err != nil {
+						ended <- away
+						return
+					}
+					if a, ok := f.(*xhttp2.GoAwayFrame); ok {
+						away = a
+					}
+				}
+			}()
+			sent := uint32(0)
+			for ; sent < 200_000; sent++ {
+				if tt.more(r, sent) != nil {
+					break
+				}
+			}
+			if n := g.active.Load(); n > 16 {
+				t.Errorf("%d requests are served at a time, want at most 16", n)
+			}
+			away := <-ended
+			if away == nil || away.ErrCode != xhttp2.ErrCodeEnhanceYourCalm {
+				t.Errorf("after %d frames: %v, want ENHANCE_YOUR_CALM", sent, away)
+			}
+			if sent >= 200_000 {
+				t.Error("the connection takes all of it")
+			}
+		})
+	}
+}
+
+// TestLargeHeads sends heads that are larger than the limits, plainly and compressed. Each is answered, and the connection
+// goes on.
+func TestLargeHeads(t *testing.T) {
+	t.Parallel()
+	g := start(t, hello, setup{})
+	r := g.dial(t)
+	r.request(1, true, "GET")
+	value := "x-big: " + strings.Repeat("v", 4000)
+	var many, big []string
+	for i := range 12 {
+		big = append(big, fmt.Sprintf("x-%d: %s", i, strings.Repeat("v", 4000)))
+	}
+	for range 150 {
+		many = append(many, "a: b")
+	}
+	write := func(id uint32, block []byte) {
+		first := true
+		for len(block) > 0 || first {
+			n := min(len(block), 16<<10)
+			if first {
+				r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: block[:n], EndStream: true, EndHeaders: n == len(block)}))
+			} else {
+				r.must(r.WriteContinuation(id, n == len(block), block[:n]))
+			}
+			first, block = false, block[n:]
+		}
+	}
+	write(3, bytes.Clone(r.block("GET", big...)))  // in full, with a table that overflows
+	write(5, bytes.Clone(r.block("GET", many...))) // too many
+	bomb := bytes.Clone(r.block("GET", value))
+	write(7, append(bomb, bytes.Repeat([]byte{0xbe}, 10_000)...)) // the newest entry of the table
+	write(9, bytes.Clone(r.block("GET", value)))
+	all, _ := r.until(over(1, 3, 5, 7, 9))
+	for id, want := range map[uint32]string{1: "200 ", 3: "431 ", 5: "431 ", 7: "431 ", 9: "200 "} {
+		if all[id].status != want {
+			t.Errorf("stream %d: status %q, want %q", id, all[id].status, want)
+		}
+	}
+	// Far more than the limit ends the connection.
+	r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 11, BlockFragment: r.block("GET"), EndStream: true}))
+	for range 10 {
+		_ = r.WriteContinuation(11, false, append([]byte{0, 1, 'a', 0x7f, 0x81, 0x7c}, bytes.Repeat([]byte("x"), 16_000)...))
+	}
+	if _, away := r.until(nil); away == nil || away.ErrCode != xhttp2.ErrCodeEnhanceYourCalm {
+		t.Errorf("%v, want ENHANCE_YOUR_CALM", away)
+	}
+}
+
+// TestRefusals shows what is answered, and what is reset.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	g := start(t, hello, setup{})
+	r := g.dial(t)
+	id := uint32(1)
+	f := func(want string, reset xhttp2.ErrCode, lines ...string) {
+		t.Helper()
+		r.buf.Reset()
+		for _, l := range lines {
+			name, value, _ := strings.Cut(l[1:], ": ")
+			_ = r.enc.WriteField(hpack.HeaderField{Name: l[:1] + name, Value: value})
+		}
+		r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: r.buf.Bytes(), EndStream: true, EndHeaders: true}))
+		all, _ := r.until(over(id))
+		if a := all[id]; a == nil || a.status != want || a.reset != reset {
+			t.Errorf("%q: %+v, want status %q, reset %v", lines, a, want, reset)
+		}
+		id += 2
+	}
+	get := func(path string, more ...string) []string {
+		return append([]string{":method: GET", ":scheme: http", ":path: " + path}, more...)
+	}
+	f("200 ", 0, get("/", ":authority: a")...)
+	f("200 ", 0, get("/", "host: a")...)
+	f("200 ", 0, get("/", ":authority: A:80", "host: a:80")...)
+	f("400 ", 0, get("/")...)
+	f("400 ", 0, get("/", ":authority: a", "host: b")...)
+	f("400 ", 0, get("/", ":authority: a b")...)
+	f("400 ", 0, get("/", ":authority: u@a")...)
+	f("400 ", 0, get("*", ":authority: a")...)
+	f("400 ", 0, get("x", ":authority: a")...)
+	f("400 ", 0, get("/a b", ":authority: a")...)
+	f("400 ", 0, get("/a#b", ":authority: a")...)
+	f("400 ", 0, get("/%00", ":authority: a")...)
+	f("414 ", 0, get("/"+strings.Repeat("a", 9000), ":authority: a")...)
+	f("400 ", 0, ":method: GET", ":scheme: https", ":path: /", ":authority: a")
+	f("400 ", 0, ":method: G T", ":scheme: http", ":path: /", ":authority: a")
+	f("501 ", 0, ":method: CONNECT", ":authority: a")
+	f("400 ", 0, ":method: CONNECT", ":protocol: a b", ":scheme: http", ":path: /", ":authority: a")
+	f("417 ", 0, get("/", ":authority: a", "expect: x")...)
+	for _, bad := range []string{"connection: close", "te: gzip", "a: b\x00c", ":other: x", "content-length: 5", "content-length: x"} {
+		f("", xhttp2.ErrCodeProtocol, get("/", ":authority: a", bad)...)
+	}
+	f("200 ", 0, get("/", ":authority: a", "content-length: 0")...)
+	got := g.records(t, int(id/2))
+	if last := got[len(got)-2]; last.code != "bad-request-framing" {
+		t.Errorf("record %+v", last)
+	}
+}
+
+// TestSlowReader opens no window. The stream ends, and the others of the connection are served meanwhile.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(make([]byte, 100_000))
+	}, setup{options: http2.Options{Timeouts: http2.Timeouts{Write: 300 * time.Millisecond}}})
+	r := g.dial(t, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 10})
+	r.request(1, true, "GET")
+	r.request(3, true, "HEAD")
+	all, _ := r.until(over(1, 3))
+	if a := all[1]; a.body != 10 || a.reset != xhttp2.ErrCodeCancel {
+		t.Errorf("stream 1: %+v", a)
+	}
+	if a := all[3]; a.status != "200 " || a.wasReset {
+		t.Errorf("stream 3: %+v", a)
+	}
+	for _, rec := range g.records(t, 2) {
+		if rec.method == "GET" && rec.code != "client-gone" {
+			t.Errorf("record %+v", rec)
+		}
+	}
+}
+
+// TestStalledSocket reads nothing at all of a long response.
+func TestStalledSocket(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		for range 200 {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				return
+			}
+		}
+	}, setup{options: http2.Options{Timeouts: http2.Timeouts{Write: 300 * time.Millisecond}}})
+	r := g.dial(t, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 30})
+	r.must(r.WriteWindowUpdate(0, 1<<30))
+	r.request(1, true, "GET")
+	if rec := g.records(t, 1)[0]; rec.code != "client-gone" || rec.out >= 100<<20 {
+		t.Errorf("record %+v", rec)
+	}
+}
+
+// TestSlowClients begin something and do not go on.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	g := start(t, hello, setup{options: http2.Options{Timeouts: http2.Timeouts{
+		Head: 200 * time.Millisecond, Body: 200 * time.Millisecond, Idle: 600 * time.Millisecond, Park: 200 * time.Millisecond,
+	}}})
+	for name, f := range map[string]struct {
+		do   func(r *raw)
+		want xhttp2.ErrCode
+	}{
+		"within a frame": {func(r *raw) { _, _ = r.Write([]byte{0, 0, 8, 6}) }, xhttp2.ErrCodeProtocol},
+		"within a header block": {func(r *raw) {
+			r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block("GET")}))
+		}, xhttp2.ErrCodeProtocol},
+		"idle":                 {func(r *raw) {}, xhttp2.ErrCodeNo},
+		"idle after a request": {func(r *raw) { r.request(1, true, "GET") }, xhttp2.ErrCodeNo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := g.dial(t)
+			f.do(r)
+			if _, away := r.until(nil); away == nil || away.ErrCode != f.want {
+				t.Errorf("%v, want %v", away, f.want)
+			}
+		})
+	}
+	t.Run("within a body", func(t *testing.T) {
+		t.Parallel()
+		r := g.dial(t)
+		r.request(1, false, "POST", "content-length: 10")
+		r.must(r.WriteData(1, false, []byte("abc")))
+		if all, _ := r.until(over(1)); all[1].status != "408 " {
+			t.Errorf("%+v", all[1])
+		}
+	})
+}
+
+// TestFlowControl sends more than the windows allow, and has a body held up by a backend that does not read.
+func TestFlowControl(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var never atomic.Bool
+	g := start(t, nil, setup{serve: func(x *exchange.Exchange, d exchange.Down) bool {
+		if x.Path.String() != "/" || x.Body == nil {
+			x.Answer(200, nil)
+			d.Respond(x, nil)
+			return true
+		}
+		<-release
+		if never.Load() {
+			eventually(t, d.Gone)
+			d.Abort(x)
+			return true
+		}
+		n := 0
+		for {
+			c, err := x.Body.Next()
+			n += len(c.Data)
+			if err != nil || c.End {
+				break
+			}
+		}
+		x.Answer(200, strconv.AppendInt(nil, int64(n), 10))
+		d.Respond(x, nil)
+		return true
+	}})
+	r := g.dial(t)
+	r.request(1, false, "POST")
+	for range 16 {
+		r.must(r.WriteData(1, false, make([]byte, 16<<10)))
+	}
+	r.request(3, true, "GET") // others go on
+	if all, _ := r.until(over(3)); all[3].status != "200 " {
+		t.Errorf("stream 3: %+v", all[3])
+	}
+	close(release)
+	all, _ := r.until(func(all map[uint32]*reply) bool { return all[1] != nil }) // the window is opened
+	if all[1].wasReset {
+		t.Errorf("stream 1: %+v", all[1])
+	}
+	r.must(r.WriteData(1, true, []byte("x")))
+	if all, _ = r.until(over(1)); all[1].status != "200 " {
+		t.Errorf("stream 1: %+v", all[1])
+	}
+	for _, rec := range g.records(t, 2) {
+		if rec.method == "POST" && rec.in != 256<<10+1 {
+			t.Errorf("record %+v", rec)
+		}
+	}
+	// Never read by anybody: more than the window of the stream.
+	never.Store(true)
+	r2 := g.dial(t)
+	r2.request(1, false, "POST")
+	for range 17 {
+		r2.must(r2.WriteData(1, false, make([]byte, 16<<10)))
+	}
+	if all, _ := r2.until(over(1)); all[1].reset != xhttp2.ErrCodeFlowControl {
+		t.Errorf("beyond the window: %+v", all[1])
+	}
+}
+
+// TestClientResets has the backend notice.
+func TestClientResets(t *testing.T) {
+	t.Parallel()
+	noticed := make(chan struct{})
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(noticed)
+	}, setup{})
+	r := g.dial(t)
+	r.request(1, true, "GET")
+	r.until(func(all map[uint32]*reply) bool { return all[1] != nil && all[1].status != "" })
+	r.must(r.WriteRSTStream(1, xhttp2.ErrCodeCancel))
+	<-noticed
+	if rec := g.records(t, 1)[0]; rec.code != "client-gone" {
+		t.Errorf("record %+v", rec)
+	}
+}
+
+// TestDrain ends a connection gracefully: the stream that is under way is served to its end.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		<-release
+		hello(w, r)
+	}, setup{})
+	r := g.dial(t)
+	r.request(1, true, "GET")
+	eventually(t, func() bool { return g.active.Load() == 1 })
+	drained := make(chan error, 1)
+	go func() { drained <- g.server.Drain(context.Background()) }()
+	var lasts []uint32
+	for len(lasts) < 2 {
+		f, err := r.ReadFrame()
+		r.must(err)
+		switch f := f.(type) {
+		case *xhttp2.PingFrame:
+			r.request(3, true, "GET") // it did not know yet
+			r.must(r.WritePing(true, f.Data))
+		case *xhttp2.GoAwayFrame:
+			lasts = append(lasts, f.LastStreamID)
+		}
+	}
+	if lasts[0] != 1<<31-1 || lasts[1] != 3 {
+		t.Errorf("GOAWAY names the streams %v as the last", lasts)
+	}
+	close(release)
+	all, _ := r.until(over(1, 3))
+	if all[1].status != "200 " || all[3].status != "200 " {
+		t.Errorf("%+v, %+v", all[1], all[3])
+	}
+	if err := <-drained; err != nil {
+		t.Errorf("Drain: %v", err)
+	}
+}
+
+// TestLimits are refused when an engine is made.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	if _, err := http2.New(http2.Options{}); err == nil {
+		t.Error("an engine without a handler")
+	}
+	_, err := http2.New(http2.Options{Handler: new(handler), Sweeper: sweep.New(), Limits: h1.Limits{Fields: 1000}})
+	if err == nil {
+		t.Error("an engine with 1,000 fields")
+	}
+}
