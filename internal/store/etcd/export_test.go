@@ -3,7 +3,10 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"time"
+
+	"go.uber.org/zap"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -23,6 +26,9 @@ func (s *Store) Maintain(ctx context.Context) error {
 
 // Wrap puts something between the record and etcd.
 func (o *Options) Wrap(wrap func(clientv3.KV) clientv3.KV) { o.wrap = wrap }
+
+// NewZapLogger returns what etcd logs to.
+func NewZapLogger(l *slog.Logger) *zap.Logger { return newZapLogger(l, func(error) {}) }
 
 // Recent returns how many change sets are kept in memory for watchers, and the bytes that they are taken for.
 func (s *Store) Recent() (n int, size int64) {

@@ -71,13 +71,19 @@ func childMillion(dir string) error {
 	return s.Close()
 }
 
+// raced tells whether this binary was built with the race detector.
+func raced() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
 // TestMillionCredentials bounds the memory of a process that takes a million credentials at once, and of one that
 // starts with them.
 func TestMillionCredentials(t *testing.T) {
 	if os.Getenv("HANSA_SLOW") == "" {
 		t.Skip("takes half a minute: set HANSA_SLOW=1")
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if raced() {
 		t.Skip("the race detector needs several times the memory")
 	}
 	const limit = 700 // MB; the whole control node is to stay below 1 GB

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -233,8 +234,22 @@ func (c zapCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range fields {
 		f.AddTo(enc)
 	}
-	c.logger.Log(context.Background(), c.level(e.Level), "etcd: "+e.Message, "etcd", enc.Fields)
+	level := c.level(e.Level)
+	if tooEarly(e, enc.Fields) {
+		level = slog.LevelDebug
+	}
+	if c.logger.Enabled(context.Background(), level) {
+		c.logger.Log(context.Background(), level, "etcd: "+e.Message, "etcd", enc.Fields)
+	}
 	return nil
+}
+
+// tooEarly tells whether e is what etcd calls an error in the first seconds of a new record: it looks every few seconds
+// whether the version of its database is noted there, which takes the term of the last entry, and that is not in the
+// database before its first commit. It tries again, and then it works.
+func tooEarly(e zapcore.Entry, fields map[string]any) bool {
+	cause, ok := fields["error"].(string)
+	return ok && e.Message == "failed to update storage version" && strings.HasSuffix(cause, "missing term information")
 }
 
 // Sync implements zapcore.Core.
