@@ -18,6 +18,8 @@ const (
 	KindJoinToken        Kind = "JoinToken"
 	KindGateway          Kind = "Gateway"
 	KindGroupKey         Kind = "GroupKey"
+	KindCertificate      Kind = "Certificate"
+	KindCertificateKey   Kind = "CertificateKey"
 )
 
 // KindInfo is one row of the table of kinds.
@@ -41,6 +43,7 @@ func Kinds() []KindInfo {
 		{Kind: KindGatewayGroup, Plural: "gatewaygroups", NewSpec: func() Spec { return new(GatewayGroupSpec) }},
 		{Kind: KindEnvironment, Plural: "environments", NewSpec: func() Spec { return new(EnvironmentSpec) }},
 		{Kind: KindEnvironmentGroup, Plural: "environmentgroups", NewSpec: func() Spec { return new(EnvironmentGroupSpec) }},
+		{Kind: KindCertificate, Plural: "certificates", NewSpec: func() Spec { return new(CertificateSpec) }},
 		{Kind: KindBackend, Plural: "backends", NewSpec: func() Spec { return new(BackendSpec) }},
 		{Kind: KindAPI, Plural: "apis", NewSpec: func() Spec { return new(APISpec) }},
 		{Kind: KindAPIRevision, Plural: "apirevisions", System: true, NewSpec: func() Spec { return new(APIRevisionSpec) }},
@@ -51,6 +54,7 @@ func Kinds() []KindInfo {
 		{Kind: KindJoinToken, Plural: "jointokens", System: true, NewSpec: func() Spec { return new(JoinTokenSpec) }},
 		{Kind: KindGateway, Plural: "gateways", System: true, NewSpec: func() Spec { return new(GatewaySpec) }},
 		{Kind: KindGroupKey, Plural: "groupkeys", System: true, NewSpec: func() Spec { return new(GroupKeySpec) }},
+		{Kind: KindCertificateKey, Plural: "certificatekeys", System: true, NewSpec: func() Spec { return new(CertificateKeySpec) }},
 	}
 }
 
@@ -80,4 +84,6 @@ func (*SubscriptionSpec) Kind() Kind     { return KindSubscription }     // Kind
 func (*PrincipalSpec) Kind() Kind        { return KindPrincipal }        // Kind implements Spec.
 func (*JoinTokenSpec) Kind() Kind        { return KindJoinToken }        // Kind implements Spec.
 func (*GatewaySpec) Kind() Kind          { return KindGateway }          // Kind implements Spec.
+func (*CertificateSpec) Kind() Kind      { return KindCertificate }      // Kind implements Spec.
+func (*CertificateKeySpec) Kind() Kind   { return KindCertificateKey }   // Kind implements Spec.
 func (*GroupKeySpec) Kind() Kind         { return KindGroupKey }         // Kind implements Spec.

@@ -80,6 +80,8 @@ type ApplyResult struct {
 	Changes []Change `json:"changes"`
 	// DryRun tells that nothing was changed.
 	DryRun bool `json:"dryRun,omitempty"`
+	// Warnings are for people: what was done all the same and may not be what was meant.
+	Warnings []string `json:"warnings,omitempty"`
 	// Wait is present if the caller asked to wait.
 	Wait *WaitResult `json:"wait,omitempty"`
 }

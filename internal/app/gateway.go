@@ -186,16 +186,18 @@ func (g *Gateway) openData(ctx context.Context) (err error) {
 
 // makeTraffic makes the data plane, which takes configurations from now on and requests after startTraffic.
 func (g *Gateway) makeTraffic(context.Context) (err error) {
-	g.opts.TLS.Secrets = g.ticketSecrets
 	g.traffic, err = gateway.New(gateway.Options{
 		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile, TLS: g.opts.TLS,
 		Trusted: g.opts.Trusted, Proxies: g.opts.Proxies, Forwarded: g.opts.Forwarded, Via: g.opts.Via,
 		Limits: g.opts.Limits, Timeouts: g.opts.Timeouts, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
 		Listeners: append(slices.Clone(g.opts.Listeners), g.pred.added(g.opts.Listeners)...), Inherited: g.pred.takeSockets(),
 		RetireLimit: g.opts.RetireLimit, CountsFile: g.folder.Path("counts"), Version: g.opts.Version, Log: g.log, Metrics: g.registry,
+		GroupKeys:      func() keys.GroupKeys { return g.membership().member.GroupKeys() },
+		FetchGroupKeys: func(ctx context.Context) error { return g.membership().fetchGroupKeys(ctx) },
 		Checks: []gateway.Check{
 			{Name: "link", Optional: true, Run: g.linkFault},
 			{Name: "disk", Optional: true, Run: g.diskFault},
+			{Name: "secrets", Optional: true, Run: func() error { return g.traffic.SecretsFault() }},
 		},
 	})
 	if err != nil {
@@ -205,16 +207,6 @@ func (g *Gateway) makeTraffic(context.Context) (err error) {
 	g.sink = &sink{Gateway: g.traffic, done: g.configured, trimmer: newTrimmer()}
 	g.run("trimmer", g.sink.trimmer.run)
 	return nil
-}
-
-// ticketSecrets are what the keys of session tickets are derived from, so that sessions resume on every gateway of the
-// group. There are none before the gateway has joined.
-func (g *Gateway) ticketSecrets() [][]byte {
-	var all [][]byte
-	for _, s := range g.membership().member.GroupKeys().Derive("tls session tickets") {
-		all = append(all, s.Reveal())
-	}
-	return all
 }
 
 func (g *Gateway) openMembership(ctx context.Context) error {

@@ -285,6 +285,17 @@ func (m *membership) follow(ctx context.Context, addresses []string) error {
 	return errors.Join(err, p.stop(context.WithoutCancel(ctx)))
 }
 
+// fetchGroupKeys asks a control node for the keys of the gateway's group.
+func (m *membership) fetchGroupKeys(ctx context.Context) error {
+	m.mu.Lock()
+	l := m.link
+	m.mu.Unlock()
+	if l == nil {
+		return errors.New("not connected to a control node")
+	}
+	return link.FetchGroupKeys(ctx, l, m.member)
+}
+
 // linkFault says why the gateway is not connected to a control node; nil if it is.
 func (m *membership) linkFault() error {
 	m.mu.Lock()

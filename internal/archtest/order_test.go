@@ -34,7 +34,7 @@ const importOrderText = `
 	resource
 	< importer/openapi;
 
-	api/v1, keys
+	api/v1, keys, snapshot
 	< vault;
 
 	resource, keys, snapshot
@@ -72,6 +72,9 @@ const importOrderText = `
 	gateway/certs, exchange, snapshot
 	< gateway/handshake;
 
+	gateway/certs, keys, snapshot
+	< gateway/secrets;
+
 	telemetry
 	< connect/*;
 
@@ -79,6 +82,7 @@ const importOrderText = `
 	< gateway/policy/*;
 
 	gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog, gateway/certs, gateway/handshake,
+	gateway/secrets,
 	gateway/http1, gateway/http2, gateway/http3, gateway/policy/*
 	< gateway;
 
@@ -94,7 +98,7 @@ const importOrderText = `
 	store, compile, publish, vault, importer/openapi, control/problem, quota/broker, revocation/sync, health/spread
 	< control;
 
-	compile, keys, identity, localstore, credential
+	compile, keys, identity, localstore, credential, vault
 	< bundle;
 
 	telemetry

@@ -142,6 +142,8 @@ func kindColumns(kind v1.Kind) ([]string, func(*v1.Object) []string) {
 			spec := o.Spec.(*v1.EnvironmentGroupSpec)
 			return []string{strings.Join(spec.Hostnames, ","), strings.Join(spec.Environments, ",")}
 		}
+	case v1.KindCertificate:
+		return []string{"HOSTNAMES", "SOURCE", "NOT AFTER", "GATEWAY GROUPS", "LAST ERROR"}, certificateCells
 	case v1.KindBackend:
 		return []string{"PROTOCOL", "ENDPOINTS"}, func(o *v1.Object) []string {
 			spec := o.Spec.(*v1.BackendSpec)
@@ -208,6 +210,21 @@ func kindColumns(kind v1.Kind) ([]string, func(*v1.Object) []string) {
 		}
 	}
 	return nil, func(*v1.Object) []string { return nil }
+}
+
+func certificateCells(o *v1.Object) []string {
+	spec := o.Spec.(*v1.CertificateSpec)
+	st := new(v1.CertificateStatus)
+	if o.Status != nil && o.Status.Certificate != nil {
+		st = o.Status.Certificate
+	}
+	names := spec.Hostnames
+	if len(names) == 0 {
+		names = st.Names
+	}
+	return []string{
+		dash(strings.Join(names, ",")), dash(st.Source), when(st.NotAfter, "-"), dash(strings.Join(st.GatewayGroups, ",")), dash(oneLine(st.LastError)),
+	}
 }
 
 func roles(bindings []v1.RoleBinding) string {

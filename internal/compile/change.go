@@ -27,9 +27,11 @@ type change struct {
 	deployments  set             // deployments to compile again
 	backends     set             // backends to write again, or to place again
 	products     set             // products, likewise
+	certificates set             // certificates, likewise
 	units        []unitChange
 
-	faults []v1.Fault
+	faults   []v1.Fault
+	unsealed []Unsealed
 }
 
 // unitChange is a unit before and after; nil where there is none.
@@ -38,7 +40,7 @@ type unitChange struct{ before, after *unit }
 func newChange(opts Options, seq uint64, full bool, old, now *world) *change {
 	return &change{
 		opts: opts, seq: seq, full: full, old: old, now: now, keys: map[v1.Key]bool{}, groups: set{}, hosts: set{},
-		regrouped: set{}, environments: set{}, deployments: set{}, backends: set{}, products: set{},
+		regrouped: set{}, environments: set{}, deployments: set{}, backends: set{}, products: set{}, certificates: set{},
 	}
 }
 
@@ -71,6 +73,7 @@ func (c *change) collect(changed []v1.Key) {
 	for name := range c.environments {
 		c.replace(parted(name))
 	}
+	c.collectCertificates()
 }
 
 // dependents notes what a changed resource affects.
@@ -122,13 +125,13 @@ func (c *change) rehost(k v1.Key) {
 	if before != nil {
 		was = before.Environments
 		for _, h := range before.Hostnames {
-			c.now.hosts.delete(tuple{strings.ToLower(h), k.Organization, k.Name})
+			c.now.removeHost(k, strings.ToLower(h))
 		}
 	}
 	if after != nil {
 		is = after.Environments
 		for _, h := range after.Hostnames {
-			c.now.hosts.put(tuple{strings.ToLower(h), k.Organization, k.Name}, struct{}{})
+			c.now.addHost(k, strings.ToLower(h))
 		}
 	}
 	if !slices.Equal(was, is) {
@@ -211,6 +214,7 @@ func (c *change) check() {
 	for name := range c.regrouped {
 		c.regroup(parted(name))
 	}
+	c.checkCertificates()
 }
 
 // fault records a fault of a resource.

@@ -8,7 +8,8 @@
 // thousand costs well under a millisecond.
 //
 // A view holds its site, the environment groups with the environments that are placed on the gateway group, the APIs
-// that are deployed to those environments, the backends that these need and the products that hold any of them.
+// that are deployed to those environments, the backends that these need, the products that hold any of them, and the
+// certificates for the hostnames and backends, with private keys that only the gateway group can open.
 //
 // What cannot be compiled is refused with all faults at once, as a *resource.InvalidError: dangling references, deletion
 // of what others refer to, hostnames and base paths that two claim, an API deployed twice to one environment, policies
@@ -50,6 +51,8 @@ type Result struct {
 	// Changed are the names of the views that differ from the Result that this one was made from, in order; a name
 	// that is missing in Views is of a view that is gone.
 	Changed []string
+	// Unsealed are private keys that gateway groups need and cannot open; the views of those groups lack them.
+	Unsealed []Unsealed
 
 	opts  Options
 	mu    sync.Mutex // guards the cloning of world's relations
@@ -95,7 +98,7 @@ func (r *Result) next(st State, seq uint64, changed []v1.Key, full bool) (*Resul
 	if err := resource.AsError(c.sorted()); err != nil { // entries that turned out too large
 		return nil, err
 	}
-	return &Result{Views: views, Changed: touched, opts: r.opts, world: now}, nil
+	return &Result{Views: views, Changed: touched, Unsealed: c.unsealed, opts: r.opts, world: now}, nil
 }
 
 // sorted returns the faults in an order that depends on them alone, each once.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/policyspec"
@@ -13,12 +14,12 @@ import (
 	"hansa.dev/hansa/internal/x/pathpattern"
 )
 
-// What every gateway of this version can run is form 1 of an entry. Entries are critical, since serving without one
-// would be serving something else.
-const (
-	firstReader = 1
-	critical    = true
-)
+// What every gateway of this version can run is form 1 of an entry.
+const firstReader = 1
+
+// optional tells whether a gateway that cannot read an entry serves without it. Entries are critical where that would be
+// serving something else.
+func optional(class string) bool { return class == snapshot.ClassCertificate }
 
 // unit compiles a deployment. It returns nil if there is nothing to compile, which has a fault elsewhere, or after
 // recording one.
@@ -138,7 +139,8 @@ func (c *change) entry(owner v1.Key, key string, reader uint16, content any, fro
 			seq = max(seq, o.Metadata.Seq)
 		}
 	}
-	e, err := snapshot.NewEntry(key, seq, reader, critical, content)
+	class, _, _ := strings.Cut(key, "/")
+	e, err := snapshot.NewEntry(key, seq, reader, !optional(class), content)
 	if err != nil {
 		code := resource.CodeInvalid
 		if !errors.Is(err, snapshot.ErrMalformed) {

@@ -45,6 +45,9 @@ func (c *change) edits() map[string]*edit {
 				return c.write(k, snapshot.ClassProduct, func(o *v1.Object) any { return product(o) })
 			})
 	}
+	for _, name := range sorted(c.certificates) {
+		c.editCertificate(e, name)
+	}
 	return e
 }
 

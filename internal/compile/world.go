@@ -16,6 +16,8 @@ type world struct {
 	refs relation[struct{}]
 	// hosts has a row {hostname, organization, environment group} for each hostname.
 	hosts relation[struct{}]
+	// children has a row {parent, organization, environment group, hostname} for each exact hostname: "b.c" for a.b.c.
+	children relation[struct{}]
 	// units has a row {organization, environment, API, deployment} for each deployment.
 	units relation[*unit]
 	// bases has a row {organization, base path, environment, API, deployment} for each unit.
@@ -36,13 +38,32 @@ type unit struct {
 
 func newWorld(st State) *world {
 	return &world{
-		State: st, refs: newRelation[struct{}](), hosts: newRelation[struct{}](), units: newRelation[*unit](),
+		State: st, refs: newRelation[struct{}](), hosts: newRelation[struct{}](), children: newRelation[struct{}](), units: newRelation[*unit](),
 		bases: newRelation[struct{}](), uses: newRelation[struct{}](),
 	}
 }
 
 func (w *world) clone(st State) *world {
-	return &world{State: st, refs: w.refs.clone(), hosts: w.hosts.clone(), units: w.units.clone(), bases: w.bases.clone(), uses: w.uses.clone()}
+	return &world{State: st, refs: w.refs.clone(), hosts: w.hosts.clone(), children: w.children.clone(), units: w.units.clone(), bases: w.bases.clone(), uses: w.uses.clone()}
+}
+
+func (w *world) addHost(k v1.Key, hostname string) {
+	w.hosts.put(tuple{hostname, k.Organization, k.Name}, struct{}{})
+	if row, ok := childRow(k, hostname); ok {
+		w.children.put(row, struct{}{})
+	}
+}
+
+func (w *world) removeHost(k v1.Key, hostname string) {
+	w.hosts.delete(tuple{hostname, k.Organization, k.Name})
+	if row, ok := childRow(k, hostname); ok {
+		w.children.delete(row)
+	}
+}
+
+func childRow(k v1.Key, hostname string) (tuple, bool) {
+	_, parent, ok := strings.Cut(hostname, ".")
+	return tuple{parent, k.Organization, k.Name, hostname}, ok && !strings.HasPrefix(hostname, "*")
 }
 
 func (w *world) addUnit(u *unit) {

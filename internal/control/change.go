@@ -48,6 +48,8 @@ type outcome struct {
 	keys    int
 	// views are those whose configuration the change reaches.
 	views []string
+	// warnings are for people: what was done and may not be what was meant.
+	warnings []string
 	// organizations are those of all resources that the change spoke of, also if they were equal already.
 	organizations []string
 }
@@ -107,14 +109,20 @@ func (s *Server) attempt(ctx context.Context, c change) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	sealed, err := s.takeKeys(state, &e)
+	if err != nil {
+		return outcome{}, err
+	}
 	out := outcome{version: state.Version(), keys: len(e.credentials), organizations: e.organizations()}
 	out.changes, err = e.derive(state)
 	if err != nil {
 		return outcome{}, err
 	}
-	if len(out.changes) == 0 && len(e.credentials) == 0 {
+	e.puts = append(e.puts, sealed...)
+	if len(e.puts)+len(e.deletes)+len(e.credentials) == 0 {
 		return out, nil
 	}
+	out.warnings = s.expiryWarnings(out.changes)
 	if s.opts.Vault != nil {
 		if err := s.completeGroups(state, &e); err != nil {
 			return outcome{}, err
@@ -125,8 +133,8 @@ func (s *Server) attempt(ctx context.Context, c change) (outcome, error) {
 			return outcome{}, err
 		}
 	}
-	if len(out.changes) > 0 {
-		if out.views, err = s.check(ctx, state, e); err != nil {
+	if len(e.puts)+len(e.deletes) > 0 {
+		if out.views, err = s.check(ctx, state, &e); err != nil {
 			return outcome{}, err
 		}
 	}
@@ -249,6 +257,10 @@ func owned(state store.State, k v1.Key) []v1.Key {
 				out = append(out, o.Key())
 			}
 		}
+	case v1.KindCertificate:
+		if key := certificateKeyOf(k); has(state, key) {
+			out = append(out, key)
+		}
 	case v1.KindGatewayGroup:
 		if key := groupKeyOf(k.Organization, k.Name); has(state, key) {
 			out = append(out, key)
@@ -273,21 +285,31 @@ func has(state store.State, k v1.Key) bool {
 }
 
 // check refuses what cannot be: a cluster that nobody can administer, broken references, what cannot be compiled. It
-// returns the views that the change reaches.
-func (s *Server) check(ctx context.Context, state store.State, e edit) ([]string, error) {
-	next := newOverlay(state, e.puts, e.deletes)
-	if err := checkAdmins(next, e, s.opts.Now()); err != nil {
-		return nil, err
+// seals private keys to the gateway groups that turn out to need them, and returns the views that the change reaches.
+func (s *Server) check(ctx context.Context, state store.State, e *edit) ([]string, error) {
+	for pass := 1; ; pass++ {
+		next := newOverlay(state, e.puts, e.deletes)
+		if err := checkAdmins(next, *e, s.opts.Now()); err != nil {
+			return nil, err
+		}
+		changed := slices.Clone(e.deletes)
+		for _, o := range e.puts {
+			changed = append(changed, o.Key())
+		}
+		result, err := s.checker.check(ctx, state, next, changed)
+		if err != nil {
+			return nil, inUse(err, e.deletes)
+		}
+		if len(result.Unsealed) == 0 {
+			return result.Changed, nil
+		}
+		if pass > 2 { // what is sealed is not missing again
+			return nil, fmt.Errorf("seal certificate %q to gateway group %q: it is still not sealed", result.Unsealed[0].Certificate, result.Unsealed[0].GatewayGroup)
+		}
+		if err := s.sealTo(next, e, result.Unsealed); err != nil {
+			return nil, err
+		}
 	}
-	changed := slices.Clone(e.deletes)
-	for _, o := range e.puts {
-		changed = append(changed, o.Key())
-	}
-	views, err := s.checker.check(ctx, state, next, changed)
-	if err != nil {
-		return nil, inUse(err, e.deletes)
-	}
-	return views, nil
 }
 
 // inUse turns faults that only say that something deleted is referred to into the refusal that says so.
@@ -340,6 +362,9 @@ func (s *Server) write(ctx context.Context, state store.State, e edit, info stor
 	defer tx.Abort()
 	keys := 0
 	for _, o := range e.puts {
+		if unsealed(o) {
+			return store.Version{}, 0, fmt.Errorf("put %s: %w", o.Key(), errUnsealed)
+		}
 		if err := tx.Put(ctx, o); err != nil {
 			return store.Version{}, 0, fmt.Errorf("put %s: %w", o.Key(), err)
 		}

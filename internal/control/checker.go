@@ -22,19 +22,15 @@ type checker struct {
 	compiled *compile.Result // nil: nothing is compiled
 }
 
-// check compiles next, a state that differs from state, which is at the head, in the keys. It returns the views that
-// the change reaches, or a *resource.InvalidError.
-func (c *checker) check(ctx context.Context, state, next store.State, changed []v1.Key) ([]string, error) {
+// check compiles next, a state that differs from state, which is at the head, in the keys. It returns what is
+// compiled, or a *resource.InvalidError.
+func (c *checker) check(ctx context.Context, state, next store.State, changed []v1.Key) (*compile.Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.catchUpLocked(ctx, state); err != nil {
 		return nil, err
 	}
-	r, err := c.compiled.Next(next, state.Version().Seq+1, changed)
-	if err != nil {
-		return nil, err
-	}
-	return r.Changed, nil
+	return c.compiled.Next(next, state.Version().Seq+1, changed)
 }
 
 // catchUpLocked compiles up to state: by what has changed since, or all of it if the log does not tell.

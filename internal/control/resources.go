@@ -231,7 +231,7 @@ func (s *Server) deleteAll(q *request) error {
 
 // replyChanges answers with what a change set changed, after waiting for the gateways if that is asked for.
 func (s *Server) replyChanges(q *request, out outcome, sides bool) error {
-	answer := v1.ApplyResult{Epoch: out.version.Epoch, Seq: out.version.Seq, Changes: out.changes, DryRun: q.dryRun}
+	answer := v1.ApplyResult{Epoch: out.version.Epoch, Seq: out.version.Seq, Changes: out.changes, DryRun: q.dryRun, Warnings: out.warnings}
 	for i := range answer.Changes {
 		c := &answer.Changes[i]
 		if sides {
@@ -253,15 +253,25 @@ func (s *Server) replyChanges(q *request, out outcome, sides bool) error {
 	return q.reply(http.StatusOK, answer)
 }
 
-// visible returns o as callers may see it: without the hashes of tokens.
+// visible returns o as callers may see it: without the hashes of tokens and without private keys.
 func visible(o *v1.Object) *v1.Object {
 	if o == nil {
 		return nil
 	}
-	if spec, ok := o.Spec.(*v1.PrincipalSpec); ok && len(spec.Tokens) > 0 {
-		c := *o
-		c.Spec = &v1.PrincipalSpec{Roles: spec.Roles}
-		return &c
+	switch spec := o.Spec.(type) {
+	case *v1.PrincipalSpec:
+		if len(spec.Tokens) > 0 {
+			c := *o
+			c.Spec = &v1.PrincipalSpec{Roles: spec.Roles}
+			return &c
+		}
+	case *v1.CertificateSpec:
+		if spec.PrivateKey != "" { // which is taken out long before
+			c, bare := *o, *spec
+			bare.PrivateKey = ""
+			c.Spec = &bare
+			return &c
+		}
 	}
 	return o
 }
@@ -294,7 +304,7 @@ func (s *Server) get(q *request, info v1.KindInfo) error {
 		q.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	return q.reply(http.StatusOK, visible(o))
+	return q.reply(http.StatusOK, s.visible(o))
 }
 
 // matches tells whether a list of entity tags has the one of o, or "*". A tag may be the seq alone.
@@ -396,7 +406,7 @@ func (s *Server) list(q *request, info v1.KindInfo) error {
 		if w.count == p.limit || w.bytes > maxPageBytes {
 			return w.end(encodeContinue(id, w.last))
 		}
-		if err := w.add(visible(o)); err != nil {
+		if err := w.add(s.visible(o)); err != nil {
 			return err
 		}
 	}

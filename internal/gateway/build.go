@@ -12,6 +12,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/policy"
+	"hansa.dev/hansa/internal/gateway/secrets"
 	"hansa.dev/hansa/internal/policyspec"
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
@@ -42,6 +43,7 @@ type builder struct {
 	clients     *quota.Clients
 	subjects    *quota.Subjects
 	backends    backends
+	secrets     *secrets.Opener // nil: nothing that is sealed is opened
 
 	set     *snapshot.Set
 	current *plan
@@ -64,9 +66,10 @@ func newParts() parts {
 type change struct {
 	plan     *plan
 	set      *snapshot.Set
-	parts    parts       // changed pieces only; nil for those that are gone
-	backends backendPlan // nil if none changed
-	removed  []*api      // APIs that are gone
+	parts    parts           // changed pieces only; nil for those that are gone
+	backends backendPlan     // nil if none changed
+	secrets  *secrets.Change // nil if none changed
+	removed  []*api          // APIs that are gone
 	undo     []func()
 }
 
@@ -94,7 +97,7 @@ func (b *builder) build(c snapshot.Checkpoint, set *snapshot.Set) (_ *change, er
 		}
 	}()
 	diff := newDiff(set, b.set)
-	if err := errors.Join(b.site(ch, diff), b.products(ch, diff), b.makeBackends(ch, diff)); err != nil {
+	if err := errors.Join(b.site(ch, diff), b.products(ch, diff), b.makeBackends(ch, diff), b.openSecrets(ch, diff)); err != nil {
 		return nil, err
 	}
 	if err := b.makeAPIs(ch, diff); err != nil {
@@ -166,6 +169,17 @@ func newDiff(set, old *snapshot.Set) diff {
 }
 
 func (d diff) touches(class string) bool { return len(d.puts[class])+len(d.dels[class]) > 0 }
+
+// openSecrets opens the certificates that changed. One that cannot be opened keeps nothing from being served.
+func (b *builder) openSecrets(ch *change, d diff) (err error) {
+	if b.secrets == nil || !d.touches(snapshot.ClassCertificate) {
+		return nil
+	}
+	if ch.secrets, err = b.secrets.Prepare(d.puts[snapshot.ClassCertificate], d.dels[snapshot.ClassCertificate]); err != nil {
+		return &snapshot.Refusal{Code: snapshot.RefusedCannotRun, Detail: err.Error()}
+	}
+	return nil
+}
 
 func (b *builder) site(ch *change, d diff) error {
 	ch.plan.place = accesslog.Place{Epoch: ch.plan.checkpoint.Epoch, Seq: ch.plan.checkpoint.Seq}

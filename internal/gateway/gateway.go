@@ -14,6 +14,7 @@ import (
 	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/health"
 	"hansa.dev/hansa/internal/gateway/policy"
+	"hansa.dev/hansa/internal/gateway/secrets"
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/telemetry"
@@ -30,6 +31,7 @@ type core struct {
 	streams  *streams
 	subjects *quota.Subjects
 	creds    *credential.Table
+	secrets  *secrets.Opener      // nil: nothing that is sealed is opened
 	plan     atomic.Pointer[plan] // nil: no configuration
 
 	mu          sync.Mutex // guards what follows
@@ -55,16 +57,18 @@ type coreOptions struct {
 	register prometheus.Registerer
 	engine   policy.Engine
 	backends backends
+	secrets  *secrets.Opener
 }
 
 func newCore(o coreOptions) (*core, error) {
 	g := &core{
-		log: o.log, now: o.now, access: o.access,
+		log: o.log, now: o.now, access: o.access, secrets: o.secrets,
 		throttle: telemetry.NewThrottle(time.Minute),
 		streams:  newStreams(), subjects: quota.NewSubjects(), builder: newBuilder(),
 	}
 	g.creds = credential.New(g.subjects, g.streams.sweep)
 	g.builder.credentials, g.builder.engine, g.builder.backends = g.creds, o.engine, o.backends
+	g.builder.secrets = o.secrets
 	g.builder.clients, g.builder.subjects = quota.NewClients(0), g.subjects
 	var err error
 	if g.metrics, err = newMetrics(o.register, g.apis, g.streams); err != nil {
@@ -75,7 +79,10 @@ func newCore(o coreOptions) (*core, error) {
 
 // Apply brings a configuration into force. The error of one that cannot be run has a *snapshot.Refusal in its chain,
 // and what was in force before stays. Apply implements the sink of feed/fetch, and finds out for itself what changed.
-func (g *core) Apply(ctx context.Context, c snapshot.Checkpoint, set *snapshot.Set, _ []string) error {
+func (g *core) Apply(ctx context.Context, c snapshot.Checkpoint, set *snapshot.Set, changed []string) error {
+	if g.secrets != nil {
+		g.secrets.Await(ctx, set, changed)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	began := g.now()
@@ -87,6 +94,9 @@ func (g *core) Apply(ctx context.Context, c snapshot.Checkpoint, set *snapshot.S
 	// Up to here nothing has happened. From here on nothing can fail.
 	if ch.backends != nil {
 		ch.backends.Commit()
+	}
+	if ch.secrets != nil { // before the plan: hostnames have their certificates when their first request comes
+		ch.secrets.Commit()
 	}
 	g.plan.Store(ch.plan)
 	g.builder.commit(ch)

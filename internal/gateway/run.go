@@ -20,7 +20,9 @@ import (
 	"hansa.dev/hansa/internal/gateway/certs"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/policy"
+	"hansa.dev/hansa/internal/gateway/secrets"
 	"hansa.dev/hansa/internal/gateway/upstream"
+	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/x/sweep"
@@ -70,6 +72,10 @@ type Options struct {
 	RetireLimit time.Duration
 	// Engine decides about limits. Default: quota.Local, which counts in this gateway alone.
 	Engine policy.Engine
+	// GroupKeys returns the keys of the gateway group, which open the secrets of configurations. Default: there are none.
+	GroupKeys func() keys.GroupKeys
+	// FetchGroupKeys asks the control plane for them. Default: there is nobody to ask.
+	FetchGroupKeys func(context.Context) error
 	// Checks are what /readyz asks beside its own.
 	Checks []Check
 	// Version is the version of the program.
@@ -114,6 +120,7 @@ type Gateway struct {
 	access  *accesslog.Writer
 	sweeper *sweep.Sweeper
 	pool    *upstream.Registry
+	secrets *secrets.Opener
 	bodies  *h1.Pool
 	admin   *http.Server
 	counts  countsFile
@@ -159,14 +166,23 @@ func (g *Gateway) assemble() (err error) {
 	if err != nil {
 		return err
 	}
-	g.core, err = newCore(coreOptions{
-		log: o.Log.With("component", "gateway"), now: time.Now, access: g.access,
-		register: o.Metrics, engine: o.Engine, backends: upstreams{g.pool},
+	if err := g.makeCertificates(); err != nil {
+		return err
+	}
+	g.secrets, err = secrets.New(secrets.Options{
+		Keys: o.GroupKeys, Fetch: o.FetchGroupKeys, Certificates: g.certs, Log: o.Log.With("component", "gateway.secrets"), Registerer: o.Metrics,
 	})
 	if err != nil {
 		return err
 	}
-	if err := g.makeCertificates(); err != nil {
+	if o.TLS.Secrets == nil && o.GroupKeys != nil {
+		o.TLS.Secrets = g.secrets.TicketSecrets
+	}
+	g.core, err = newCore(coreOptions{
+		log: o.Log.With("component", "gateway"), now: time.Now, access: g.access,
+		register: o.Metrics, engine: o.Engine, backends: upstreams{g.pool}, secrets: g.secrets,
+	})
+	if err != nil {
 		return err
 	}
 	g.admin = newAdmin(g)
@@ -225,6 +241,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if !g.opts.TLS.NoStaples {
 		g.background.Go(func() { g.run(rest, "OCSP", g.runStaples) })
 	}
+	g.background.Go(func() { g.run(rest, "secrets", g.secrets.Run) })
 	g.background.Go(func() { g.core.tidy(rest) })
 	g.background.Go(func() { g.counts.run(rest, g.opts.Log) })
 	g.background.Go(func() {
@@ -242,3 +259,6 @@ func (g *Gateway) run(ctx context.Context, name string, loop func(context.Contex
 		g.opts.Log.Error("a part of the gateway has ended", "part", name, "err", err)
 	}
 }
+
+// SecretsFault says which secrets of the configuration the gateway cannot open; nil if it can open all of them.
+func (g *Gateway) SecretsFault() error { return g.secrets.Fault() }

@@ -15,7 +15,14 @@ const groupMagic = "HGRP1"
 // GroupKey is the private key of a gateway group. A secret is sealed once, when it is written, to the public half;
 // every gateway of the group opens it. Control nodes need the private half only to hand it to a gateway that enrols.
 // The scheme is HPKE (RFC 9180), base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
-type GroupKey struct{ private *ecdh.PrivateKey }
+type GroupKey struct {
+	private *ecdh.PrivateKey
+	id      string
+}
+
+func newGroupKey(private *ecdh.PrivateKey) *GroupKey {
+	return &GroupKey{private: private, id: GroupKeyID(private.PublicKey().Bytes())}
+}
 
 // GenerateGroupKey makes a new key.
 func GenerateGroupKey() (*GroupKey, error) {
@@ -23,7 +30,7 @@ func GenerateGroupKey() (*GroupKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generate group key: %w", err)
 	}
-	return &GroupKey{private: private}, nil
+	return newGroupKey(private), nil
 }
 
 // ParseGroupKey reads what Bytes returned.
@@ -32,7 +39,7 @@ func ParseGroupKey(b []byte) (*GroupKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse group key: %w", err)
 	}
-	return &GroupKey{private: private}, nil
+	return newGroupKey(private), nil
 }
 
 // Bytes returns the private key. It is a secret: seal it before it is stored or sent.
@@ -42,7 +49,7 @@ func (k *GroupKey) Bytes() []byte { return k.private.Bytes() }
 func (k *GroupKey) Public() []byte { return k.private.PublicKey().Bytes() }
 
 // ID names the key after its public half.
-func (k *GroupKey) ID() string { return GroupKeyID(k.Public()) }
+func (k *GroupKey) ID() string { return k.id }
 
 // GroupKeyID derives the name of a group key from its public half.
 func GroupKeyID(public []byte) string {

@@ -28,6 +28,13 @@ func Default(o *v1.Object) {
 		for i, h := range spec.Hostnames {
 			spec.Hostnames[i] = strings.ToLower(h) // host names have no case (RFC 4343)
 		}
+	case *v1.CertificateSpec:
+		for i, h := range spec.Hostnames {
+			spec.Hostnames[i] = strings.ToLower(h)
+		}
+		if spec.ACME != nil {
+			or(&spec.ACME.Challenge, "http-01")
+		}
 	}
 }
 

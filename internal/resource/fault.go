@@ -71,6 +71,8 @@ const (
 	CodeBasePathClash = "base-path-conflict"
 	// CodeDuplicateDeployment: an API is deployed to the same environment twice.
 	CodeDuplicateDeployment = "duplicate-deployment"
+	// CodeHostnameUnowned: a certificate is to be shown for a hostname that no environment group of the organization has.
+	CodeHostnameUnowned = "hostname-not-owned"
 	// CodeEntryTooLarge: a resource is larger than a gateway takes.
 	CodeEntryTooLarge = "entry-too-large"
 )

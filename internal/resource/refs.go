@@ -29,7 +29,7 @@ func References(o *v1.Object) []Reference {
 		}
 	}
 	switch o.Kind {
-	case v1.KindGateway, v1.KindJoinToken, v1.KindGroupKey:
+	case v1.KindGateway, v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey:
 		return nil
 	}
 	organization("metadata.organization", o.Metadata.Organization)

@@ -45,6 +45,7 @@ func enums() map[string][]string {
 		"RateLimitPolicy.by":        {"subscription", "application", "clientIP", "api"},
 		"QuotaPolicy.by":            {"subscription", "application", "api"},
 		"RoleBinding.role":          {"admin", "editor", "viewer"},
+		"ACME.challenge":            {"http-01", "tls-alpn-01"},
 	}
 }
 
@@ -93,7 +94,9 @@ func Validate(o *v1.Object) []v1.Fault {
 	case *v1.GatewaySpec:
 		c.ref("spec.gatewayGroup", spec.GatewayGroup)
 		c.sha256("spec.publicKey", spec.PublicKey)
-	case *v1.GroupKeySpec: // written by Hansa alone, which knows better
+	case *v1.CertificateSpec:
+		c.certificate(spec)
+	case *v1.GroupKeySpec, *v1.CertificateKeySpec: // written by Hansa alone, which knows better
 	default:
 		c.fault("kind", CodeUnknownKind, string(o.Kind), "the resource has no spec of a known kind", "write one of: "+kindList())
 	}

@@ -12,6 +12,8 @@ const (
 	ClassAPI     = "api"     // api/<organization>/<environment>/<api>
 	ClassBackend = "backend" // backend/<organization>/<backend>
 	ClassProduct = "product" // product/<organization>/<product>
+	// certificate/<organization>/<certificate>; not critical: a gateway that cannot read it serves without.
+	ClassCertificate = "certificate"
 )
 
 // EntryKey joins a class and names to the key of an entry.
@@ -95,4 +97,26 @@ type Product struct {
 type Limit struct {
 	Limit        uint64 `json:"limit"`
 	WindowMillis int64  `json:"windowMillis"`
+}
+
+// Certificate is the content of the entry of a certificate with its private key. It differs from view to view: the key is
+// sealed to the group.
+type Certificate struct {
+	Organization string `json:"organization"`
+	Name         string `json:"name"`
+	// Hostnames are what the certificate is shown for, in lower case, exact or "*.suffix". None: it is only for backends.
+	Hostnames []string `json:"hostnames,omitempty"`
+	// Chain is in PEM, the certificate itself first.
+	Chain string `json:"chain"`
+	// Fingerprint is the SHA-256 of the public key, in hexadecimal.
+	Fingerprint string `json:"fingerprint"`
+	// KeyID names the group key that SealedKey is sealed to.
+	KeyID string `json:"keyId"`
+	// SealedKey is the private key in PKCS #8, sealed for CertificateContext.
+	SealedKey []byte `json:"sealedKey"`
+}
+
+// CertificateContext is what the sealed private key of a certificate is bound to.
+func CertificateContext(organization, name, fingerprint string) string {
+	return "certificate " + organization + "/" + name + " " + fingerprint
 }
