@@ -1,6 +1,10 @@
 package exchange
 
-import "io"
+import (
+	"io"
+
+	"hansa.dev/hansa/internal/x/sweep"
+)
 
 // Chunk is a piece of a body. End says that it is the last one; only then Data may be empty.
 type Chunk struct {
@@ -23,6 +27,17 @@ type Source interface {
 	// Close lets go of the source. A body that has not come to its end costs the connection it comes on, or, if
 	// little is left, the reading of the rest.
 	Close()
+}
+
+// PipeSource is a Source whose pieces may also pass through a pipe of the system, without being copied to memory. What
+// changes bodies hides that it is one.
+type PipeSource interface {
+	Source
+	// Piped tells how much of the body can be had by NextPipe from now on: all the rest, or nothing.
+	Piped() int64
+	// NextPipe waits for the next piece, as Next does, and puts it into p, which must be empty. The piece before must have
+	// been taken out. After the last piece, when Piped is 0, the body has ended.
+	NextPipe(p *sweep.Pipe) (n int, err error)
 }
 
 // Bytes is a Source of what is in memory. Set it anew with Reset.

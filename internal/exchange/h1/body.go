@@ -101,6 +101,20 @@ func (b *Body) Remaining() int64 {
 	return -1
 }
 
+// Piped returns how much of the body is to be read from the connection as it is, if nothing of it has been read ahead.
+func (b *Body) Piped() int64 {
+	if b.framing != Length || b.lo != b.hi {
+		return 0
+	}
+	return b.left
+}
+
+// Skip notes that n bytes, of those that Piped speaks of, have been read by somebody else.
+func (b *Body) Skip(n int) {
+	b.left -= int64(n)
+	b.ended = b.left == 0
+}
+
 // Ready implements exchange.Source.
 func (b *Body) Ready() bool {
 	if b.ended || b.framing == NoBody {

@@ -79,6 +79,35 @@ func bodyFault(err error) error {
 // Ready implements exchange.Source.
 func (b *requestBody) Ready() bool { return b.body.Ready() }
 
+// Piped implements exchange.PipeSource.
+func (b *requestBody) Piped() int64 {
+	if !b.plain {
+		return 0
+	}
+	return b.body.Piped()
+}
+
+// NextPipe implements exchange.PipeSource.
+func (b *requestBody) NextPipe(p *sweep.Pipe) (int, error) {
+	c := (*conn)(b)
+	c.bodyBegun.Store(true)
+	if c.stopBody.Load() {
+		return 0, errBodyStopped
+	}
+	from := c.srv.Sweeper.Now()
+	c.armBody(c.x.BytesIn)
+	n, err := p.Fill(&c.tcp, c.body.Piped())
+	if err != nil {
+		return 0, bodyFault(err)
+	}
+	c.bodyWaited += c.srv.Sweeper.Now() - from
+	c.x.BytesIn += int64(n)
+	if c.body.Skip(n); c.body.Ended() {
+		c.bodyDone.Store(true)
+	}
+	return n, nil
+}
+
 // Len implements exchange.Source.
 func (b *requestBody) Len() int64 { return b.body.Len() }
 

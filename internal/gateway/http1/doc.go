@@ -29,6 +29,12 @@
 //   - If a response is complete before the request's body, a short rest is read and dropped; otherwise the
 //     connection is closed, and lingers so that the client can read the response.
 //
+// # Large bodies
+//
+// A body of known length passes from one plain connection to another through a pipe of the system (splice(2)), in both
+// directions, unless a filter wants to see it: from 32 KiB of rest on, without being copied to memory. Pipes are kept for
+// later use; if there is none to be had the body is copied, as it is with TLS and on other systems than Linux.
+//
 // # Time
 //
 // Every wait has a deadline, see Timeouts. They are coarse: package x/sweep.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
@@ -142,7 +143,16 @@ func (c *conn) relay(out []byte, x *exchange.Exchange, body exchange.Source, fra
 	}
 	var sent int64
 	length := body.Len()
+	pipes := c.pipeSource(body, framing)
 	for {
+		if pipes != nil && pipes.Piped() >= pipeLeast {
+			if p := c.srv.Sweeper.Pipe(); p != nil {
+				c.out = out[:0]
+				c.relayPipe(p, out, x, pipes, sent, length)
+				return
+			}
+			pipes = nil
+		}
 		if len(out) > 0 && !body.Ready() {
 			if !c.write(out) {
 				break
@@ -178,6 +188,43 @@ func (c *conn) relay(out []byte, x *exchange.Exchange, body exchange.Source, fra
 	c.out = out[:0]
 	x.BytesOut = sent
 }
+
+// pipeLeast is the length from which on a rest of a body is worth a pipe.
+const pipeLeast = 32 << 10
+
+// pipeSource returns the body as one that can pass through a pipe to this client; nil if it cannot.
+func (c *conn) pipeSource(body exchange.Source, framing h1.Framing) exchange.PipeSource {
+	if !c.plain || framing != h1.Length {
+		return nil
+	}
+	p, _ := body.(exchange.PipeSource)
+	return p
+}
+
+// relayPipe writes out and then the rest of the body; sent bytes of its length are in out or have been written before.
+func (c *conn) relayPipe(p *sweep.Pipe, out []byte, x *exchange.Exchange, body exchange.PipeSource, sent, length int64) {
+	defer c.srv.Sweeper.Put(p)
+	x.BytesOut = sent
+	if !c.writeMore(out) {
+		return
+	}
+	for x.BytesOut < length {
+		n, err := body.NextPipe(p)
+		if err != nil {
+			c.breakOff(x)
+			return
+		}
+		c.tcp.ArmWrite(c.srv.Timeouts.Write * time.Duration(1+n/pieceBytes))
+		if err := p.Drain(&c.tcp); err != nil {
+			c.clientFailed(err)
+			return
+		}
+		x.BytesOut += int64(n)
+	}
+}
+
+// pieceBytes is what a client must accept within Timeouts.Write.
+const pieceBytes = 64 << 10
 
 var errWrite = errors.New("the client does not take the response")
 
@@ -274,6 +321,20 @@ func (c *conn) write(p []byte) bool {
 	c.wrote = true
 	c.tcp.ArmWrite(c.srv.Timeouts.Write)
 	if _, err := c.stream.Write(p); err != nil {
+		c.clientFailed(err)
+		return false
+	}
+	return true
+}
+
+// writeMore is write for what will be followed at once.
+func (c *conn) writeMore(p []byte) bool {
+	if c.broken || len(p) == 0 {
+		return !c.broken
+	}
+	c.wrote = true
+	c.tcp.ArmWrite(c.srv.Timeouts.Write)
+	if _, err := c.tcp.WriteMore(p); err != nil {
 		c.clientFailed(err)
 		return false
 	}

@@ -50,11 +50,12 @@ type call struct {
 	reusable bool          // the connection can be used again after the response
 	limit    time.Duration
 
-	out     []byte // what is sent: head of the request, and its body if it is very short
-	sending []byte // the taken body
-	joined  []byte // memory for that, if it came in pieces
-	stream  bool   // the body is passed on by the pump
-	tunnel  bool   // the backend has switched protocols
+	out     []byte      // what is sent: head of the request, and its body if it is very short
+	sending []byte      // the taken body
+	joined  []byte      // memory for that, if it came in pieces
+	stream  bool        // the body is passed on by the pump
+	tunnel  bool        // the backend has switched protocols
+	pipe    *sweep.Pipe // what Read reads into; nil: memory
 	pump    pump
 }
 
@@ -346,7 +347,13 @@ func (c *call) Read(p []byte) (int, error) {
 		}
 		step := min(max(waited, firstLook), longLook, c.limit-waited)
 		c.conn.tcp.ArmRead(step)
-		n, err := c.conn.stream.Read(p)
+		var n int
+		var err error
+		if c.pipe != nil {
+			n, err = c.pipe.Fill(&c.conn.tcp, c.body.Piped())
+		} else {
+			n, err = c.conn.stream.Read(p)
+		}
 		if n > 0 || err == nil || !errors.Is(err, sweep.ErrTimeout) {
 			return n, err
 		}
@@ -388,16 +395,43 @@ func (c *call) Next() (exchange.Chunk, error) {
 	}
 	chunk, err := c.body.Next()
 	if err != nil {
-		f := c.fault(err)
-		c.x.Code = f.Code
-		c.endpoint.count(f.Code)
-		c.abandon()
-		return exchange.Chunk{}, f
+		return exchange.Chunk{}, c.fail(err)
 	}
 	if chunk.End && c.conn != nil && !c.tunnel {
 		c.finish()
 	}
 	return chunk, nil
+}
+
+// fail breaks off the response.
+func (c *call) fail(err error) error {
+	f := c.fault(err)
+	c.x.Code = f.Code
+	c.endpoint.count(f.Code)
+	c.abandon()
+	return f
+}
+
+// Piped implements exchange.PipeSource.
+func (c *call) Piped() int64 {
+	if c.conn == nil || !c.conn.plain {
+		return 0
+	}
+	return c.body.Piped()
+}
+
+// NextPipe implements exchange.PipeSource.
+func (c *call) NextPipe(p *sweep.Pipe) (int, error) {
+	c.pipe = p
+	n, err := c.Read(nil)
+	c.pipe = nil
+	if err != nil {
+		return 0, c.fail(err)
+	}
+	if c.body.Skip(n); c.body.Ended() {
+		c.finish()
+	}
+	return n, nil
 }
 
 // Ready implements exchange.Source.

@@ -6,6 +6,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/x/sweep"
 )
 
 // settleTime is how long the last piece of a request's body may take to be accepted once the response is complete.
@@ -106,7 +107,18 @@ func (p *pump) relay(conn *conn) *exchange.Fault {
 	chunked := body.Len() < 0
 	most := c.x.Route.MaxRequestBytes
 	var total int64
+	pipes, _ := body.(exchange.PipeSource)
+	if !conn.plain || chunked {
+		pipes = nil
+	}
 	for {
+		if pipes != nil && pipes.Piped() >= pipeLeast {
+			if pipe := c.backend.registry.opts.Sweeper.Pipe(); pipe != nil {
+				defer c.backend.registry.opts.Sweeper.Put(pipe)
+				return p.relayPipe(conn, pipe, pipes)
+			}
+			pipes = nil
+		}
 		chunk, err := body.Next()
 		if err != nil {
 			return faultOf(err, errClientGone)
@@ -143,4 +155,26 @@ func (p *pump) write(conn *conn, body exchange.Source, chunk exchange.Chunk, chu
 	}
 	_, err := conn.stream.Write(p.out)
 	return err
+}
+
+// pipeLeast is the length from which on a rest of a body is worth a pipe.
+const pipeLeast = 32 << 10
+
+// relayPipe is relay for the rest of a body that need not be copied to memory. Its length is known, and within bounds.
+func (p *pump) relayPipe(conn *conn, pipe *sweep.Pipe, body exchange.PipeSource) *exchange.Fault {
+	for body.Piped() > 0 {
+		n, err := body.NextPipe(pipe)
+		if err != nil {
+			return faultOf(err, errClientGone)
+		}
+		if body.Piped() == 0 {
+			p.ended.Store(true)
+		}
+		conn.tcp.ArmWrite(p.call.settings.idle * time.Duration(1+n/(64<<10)))
+		if pipe.Drain(&conn.tcp) != nil {
+			return nil
+		}
+	}
+	p.sent.Store(true)
+	return nil
 }

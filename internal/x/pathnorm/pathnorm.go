@@ -12,6 +12,9 @@
 //   - "%2F" stays encoded and is a character of its segment, not a border between two. ";" is a character of its
 //     segment as well. Since backends differ in both, a segment that holds a dot segment once either is taken for a
 //     border ("..%2Fx", "..;x") is refused.
+//   - Other reserved characters, such as ":" and "%3A", stay as they were written, since a backend may tell them apart (RFC
+//     3986, section 2.2). Who matches paths must not: the router compares in the form of pathpattern.Normal, in which they
+//     are one, so that no spelling leads around an operation.
 //   - Backslashes and control characters are refused, encoded or not.
 //
 // Everything in the package is a pure function. It is used by the engines of the gateway.

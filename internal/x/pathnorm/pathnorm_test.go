@@ -3,10 +3,13 @@ package pathnorm
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/url"
 	"path"
 	"strings"
 	"testing"
+
+	"hansa.dev/hansa/internal/x/pathpattern"
 )
 
 func TestAppend(t *testing.T) {
@@ -147,6 +150,35 @@ func FuzzAppend(f *testing.F) {
 		}
 		if !bytes.Contains(got, []byte("%2F")) && path.Clean(have) != path.Clean(want) && !bytes.Contains(bytes.ToLower(in), []byte("%2f")) {
 			t.Fatalf("Append(%q) = %q is %q, want %q", in, got, path.Clean(have), path.Clean(want))
+		}
+	})
+}
+
+// FuzzSameResource encodes characters that need no encoding: the paths stay different where RFC 3986 lets them differ, and
+// are one path for whoever compares them in the normal form of pathpattern, as the router does.
+func FuzzSameResource(f *testing.F) {
+	f.Add([]byte("/a:b/admin@x/1,2;v=1"), uint64(0xffff))
+	f.Add([]byte("/a/b/c"), uint64(5))
+	f.Add([]byte("/a/..;/b"), uint64(1))
+	f.Fuzz(func(t *testing.T, in []byte, which uint64) {
+		plain, err := Append(nil, in)
+		if err != nil {
+			return
+		}
+		var other []byte
+		for i, c := range plain {
+			if which>>(i%64)&1 != 0 && c != '/' && c != '%' && (i < 1 || plain[i-1] != '%') && (i < 2 || plain[i-2] != '%') {
+				other = fmt.Appendf(other, "%%%02x", c)
+			} else {
+				other = append(other, c)
+			}
+		}
+		got, err := Append(nil, other)
+		if err != nil {
+			t.Fatalf("Append(%q) = %q, but of %q it is %v", in, plain, other, err)
+		}
+		if a, b := pathpattern.Normal(string(plain)), pathpattern.Normal(string(got)); a != b {
+			t.Fatalf("%q and %q compare as %q and %q", plain, got, a, b)
 		}
 	})
 }

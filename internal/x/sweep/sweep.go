@@ -43,6 +43,7 @@ type Sweeper struct {
 	now    atomic.Int64 // since base; as of the last tick
 	next   atomic.Uint32
 	shards [shards]shard
+	pipes  pipes
 }
 
 type shard struct {
@@ -62,6 +63,7 @@ func New() *Sweeper {
 func (s *Sweeper) Run(ctx context.Context) error {
 	ticker := time.NewTicker(Tick)
 	defer ticker.Stop()
+	defer s.pipes.close()
 	for {
 		select {
 		case <-ctx.Done():

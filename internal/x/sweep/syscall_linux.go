@@ -51,3 +51,29 @@ func rawWritev(fd int, pieces ...[]byte) (int, syscall.Errno) {
 		}
 	}
 }
+
+func rawSend(fd int, p []byte, flags int) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+// splice moves up to most bytes from one file descriptor to another; one of them is a pipe.
+func splice(from, to, most, flags int) (int, syscall.Errno) {
+	const move, nonblock = 1, 2 // SPLICE_F_MOVE, SPLICE_F_NONBLOCK
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(most), uintptr(flags|move|nonblock))
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}

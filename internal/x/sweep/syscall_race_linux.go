@@ -38,3 +38,13 @@ func result(n int, err error) (int, syscall.Errno) {
 	}
 	return n, 0
 }
+
+func rawSend(fd int, p []byte, flags int) (int, syscall.Errno) {
+	n, err := syscall.SendmsgN(fd, p, nil, nil, flags)
+	return result(n, err)
+}
+
+func splice(from, to, most, flags int) (int, syscall.Errno) {
+	n, err := syscall.Splice(from, nil, to, nil, most, flags|3)
+	return result(int(n), err)
+}
