@@ -60,7 +60,7 @@ type Endpoint struct {
 }
 
 // Discovery finds the endpoints of a backend by DNS. Names are resolved again when their time to live has passed. A
-// failure leaves the endpoints that were found last; a name that does not exist any more leaves none.
+// failure, and an answer without any address, leave the endpoints that were found last.
 type Discovery struct {
 	// Type is dns, which takes each A and AAAA record of the name for an endpoint, or srv, which takes priorities,
 	// weights, names and ports from SRV records (RFC 2782).
@@ -259,7 +259,7 @@ type BackendConnections struct {
 }
 
 // ResponseLimits bound what a backend may answer. What exceeds them is answered with 502 upstream-too-large; if part
-// of it was passed on already it is broken off.
+// of it has been passed on already it is broken off.
 type ResponseLimits struct {
 	// Bytes bounds the body of a response. Default: 0, no bound.
 	Bytes int64 `json:"bytes,omitempty"`

@@ -48,6 +48,7 @@ const (
 	UpstreamTimeout
 	UpstreamReset
 	UpstreamProtocol
+	UpstreamTooLarge
 	UpstreamNone
 
 	// The gateway.
@@ -110,6 +111,7 @@ var codes = [numCodes]codeInfo{
 	UpstreamTimeout:  {"upstream-timeout", 504, "The backend took too long to answer"},
 	UpstreamReset:    {"upstream-reset", 502, "The backend broke off the connection"},
 	UpstreamProtocol: {"upstream-protocol", 502, "The backend sent an answer that cannot be understood"},
+	UpstreamTooLarge: {"upstream-too-large", 502, "The answer of the backend is longer than is allowed"},
 	UpstreamNone:     {"upstream-none", 503, "The backend has no endpoint"},
 
 	NotConfigured: {"not-configured", 503, "The gateway has no configuration yet"},

@@ -21,8 +21,8 @@ import (
 // backends keeps the backends of routes, by name, and what survives changes of their configuration: connections,
 // counters. It is an upstream.Registry; tests put others in its place.
 type backends interface {
-	// Prepare checks a complete set of backends. It changes nothing.
-	Prepare(all []snapshot.Backend) (backendPlan, error)
+	// Prepare checks a complete set of backends, as seen from a site. It changes nothing.
+	Prepare(site string, all []snapshot.Backend) (backendPlan, error)
 }
 
 // backendPlan is a complete set of backends that can be put in force.
@@ -226,7 +226,7 @@ func (b *builder) products(ch *change, d diff) error {
 }
 
 func (b *builder) makeBackends(ch *change, d diff) error {
-	if !d.touches(snapshot.ClassBackend) && b.handles != nil {
+	if !d.touches(snapshot.ClassBackend) && !d.touches(snapshot.ClassSite) && b.handles != nil {
 		return nil
 	}
 	for _, key := range d.dels[snapshot.ClassBackend] {
@@ -253,7 +253,7 @@ func (b *builder) makeBackends(ch *change, d diff) error {
 		all = append(all, *spec)
 	}
 	var err error
-	if ch.backends, err = b.backends.Prepare(all); err != nil {
+	if ch.backends, err = b.backends.Prepare(ch.plan.place.Site, all); err != nil {
 		return &snapshot.Refusal{Code: snapshot.RefusedCannotRun, Detail: err.Error()}
 	}
 	return nil
@@ -304,8 +304,13 @@ func (b *builder) dangling(ch *change, gone []string) error {
 		return nil
 	}
 	for key, a := range b.parts.apis {
-		if _, changed := ch.parts.apis[key]; !changed && slices.Contains(gone, a.backend) {
-			return refuse(key, "backend", fmt.Errorf("there is no %s any more", a.backend))
+		if _, changed := ch.parts.apis[key]; changed {
+			continue
+		}
+		for _, name := range a.backends {
+			if slices.Contains(gone, name) {
+				return refuse(key, "backend", fmt.Errorf("there is no %s any more", name))
+			}
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/router"
+	"hansa.dev/hansa/internal/gateway/upstream"
 	"hansa.dev/hansa/internal/policyspec"
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
@@ -84,11 +85,8 @@ func (m *apiMaker) make(ch *change) (err error) {
 	if m.api.forwardPrefix = prefix.String(); m.api.forwardPrefix == "/" {
 		m.api.forwardPrefix = ""
 	}
-	if m.spec.Backend != "" {
-		m.api.backend = snapshot.EntryKey(snapshot.ClassBackend, m.spec.Organization, m.spec.Backend)
-		if m.backend = m.builder.backend(ch, m.spec.Organization, m.spec.Backend); m.backend == nil {
-			return at("backend", fmt.Errorf("there is no backend %q", m.spec.Backend))
-		}
+	if err := m.makeBackend(ch); err != nil {
+		return err
 	}
 	if m.request, err = m.steps("request", m.spec.Request, policyspec.Request, ""); err != nil {
 		return err
@@ -101,6 +99,44 @@ func (m *apiMaker) make(ch *change) (err error) {
 		return nil
 	}
 	return m.operations()
+}
+
+// makeBackend makes what the API forwards to: a backend, or several by weight, and perhaps one that gets copies.
+func (m *apiMaker) makeBackend(ch *change) (err error) {
+	if m.spec.Backend != "" {
+		if m.backend, err = m.backendNamed(ch, "backend", m.spec.Backend); err != nil {
+			return err
+		}
+	}
+	if s := m.spec.Split; s != nil {
+		parts := make([]upstream.Part, len(s.Backends))
+		for i, part := range s.Backends {
+			b, err := m.backendNamed(ch, fmt.Sprintf("split.backends[%d].backend", i), part.Backend)
+			if err != nil {
+				return err
+			}
+			parts[i] = upstream.Part{Name: part.Backend, Backend: b, Weight: part.Weight}
+		}
+		m.backend = upstream.NewSplit(parts, s.StickBy, nil)
+	}
+	if c := m.spec.Mirror; c != nil && m.backend != nil {
+		to, err := m.backendNamed(ch, "mirror.backend", c.Backend)
+		if err != nil {
+			return err
+		}
+		m.backend = upstream.NewMirror(m.backend, to, c.Percent)
+	}
+	return nil
+}
+
+// backendNamed finds a backend that a field of the API names.
+func (m *apiMaker) backendNamed(ch *change, field, name string) (exchange.Backend, error) {
+	m.api.backends = append(m.api.backends, snapshot.EntryKey(snapshot.ClassBackend, m.spec.Organization, name))
+	b := m.builder.backend(ch, m.spec.Organization, name)
+	if b == nil {
+		return nil, at(field, fmt.Errorf("there is no backend %q", name))
+	}
+	return b, nil
 }
 
 func (m *apiMaker) operations() error {

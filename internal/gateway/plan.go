@@ -32,8 +32,8 @@ type group struct {
 
 // api is one API in one environment at one revision.
 type api struct {
-	base    pathpattern.Base
-	backend string // key of its entry; "" for none
+	base     pathpattern.Base
+	backends []string // keys of their entries
 	// forwardPrefix stands for the base path in what the backend sees; "" for the root.
 	forwardPrefix string
 	// operations is nil if every method and path is taken, by whole.

@@ -41,7 +41,7 @@ type fakePlan struct {
 	handles map[string]*fakeBackend
 }
 
-func (f *fakeBackends) Prepare(all []snapshot.Backend) (backendPlan, error) {
+func (f *fakeBackends) Prepare(_ string, all []snapshot.Backend) (backendPlan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := &fakePlan{f, map[string]*fakeBackend{}}

@@ -193,8 +193,8 @@ func (g *Gateway) assemble() (err error) {
 type upstreams struct{ *upstream.Registry }
 
 // Prepare implements backends.
-func (u upstreams) Prepare(all []snapshot.Backend) (backendPlan, error) {
-	p, err := u.Registry.Prepare(all)
+func (u upstreams) Prepare(site string, all []snapshot.Backend) (backendPlan, error) {
+	p, err := u.Registry.Prepare(site, all)
 	if err != nil {
 		return nil, err
 	}

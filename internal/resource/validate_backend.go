@@ -272,7 +272,7 @@ func (c *checker) outliers(o *v1.OutlierEjection) {
 	const path = "spec.outliers"
 	c.optional(path+".consecutiveErrors", o.ConsecutiveErrors, 0, 10_000)
 	c.number(path+".consecutive5xx", int64(o.Consecutive5xx), 0, 10_000)
-	c.between(path+".interval", o.Interval, 100*time.Millisecond, time.Hour)
+	c.between(path+".interval", o.Interval, time.Second, time.Hour)
 	c.between(path+".ejectionTime", o.EjectionTime, 100*time.Millisecond, 24*time.Hour)
 	c.between(path+".maxEjectionTime", o.MaxEjectionTime, 100*time.Millisecond, 24*time.Hour)
 	if o.EjectionTime > o.MaxEjectionTime {

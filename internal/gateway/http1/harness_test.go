@@ -155,7 +155,7 @@ func start(t *testing.T, script func(net.Conn), s setup) *gateway {
 		t.Fatal(err)
 	}
 	s.backend.Organization, s.backend.Name = "acme", "catalog"
-	plan, err := registry.Prepare([]snapshot.Backend{s.backend})
+	plan, err := registry.Prepare("", []snapshot.Backend{s.backend})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -182,7 +182,7 @@ func TestRespondFaults(t *testing.T) {
 		{"coding in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", protocol},
 		{"switched", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", protocol},
 		{"too many informs", many + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", protocol},
-		{"head too large", "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", protocol},
+		{"head too large", "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", "502 Bad Gateway|upstream-too-large"},
 		{"body ends at once", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", "!"},
 		{"body ends early", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", "!"},
 		{"chunks end early", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "!"},

@@ -175,7 +175,7 @@ func startBefore(t *testing.T, s setup, addresses ...string) *gateway {
 	for _, a := range addresses {
 		s.backend.Endpoints = append(s.backend.Endpoints, snapshot.Endpoint{Address: a})
 	}
-	plan, err := registry.Prepare([]snapshot.Backend{s.backend})
+	plan, err := registry.Prepare("", []snapshot.Backend{s.backend})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"io"
+	"math"
 	"strconv"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	takeBelow = 64 << 10
 	// copyBelow is the length of a body up to which it is copied behind the head, rather than sent from where it is.
 	copyBelow = 2 << 10
+	// bufferBelow is the length of a body of unknown length up to which it is read to its end for HTTP/1.0.
+	bufferBelow = 1 << 20
 	// keepBelow is the size up to which buffers are kept for the next call.
 	keepBelow = takeBelow + bufferSize
 	// maxInforms bounds the informational responses before one response.
@@ -57,6 +60,7 @@ type call struct {
 	tunnel  bool        // the backend has switched protocols
 	pipe    *sweep.Pipe // what Read reads into; nil: memory
 	pump    pump
+	tries   // of this call
 }
 
 func newCall(x *exchange.Exchange) *call {
@@ -69,6 +73,7 @@ func (c *call) begin(b *Backend, s *settings, d exchange.Down) {
 	c.backend, c.settings, c.down = b, s, d
 	c.stream, c.tunnel, c.received, c.waited = false, false, 0, 0
 	c.sending = nil
+	c.tries.reset(c.now(), s, c.x)
 	c.pump.reset()
 	if cap(c.joined) > keepBelow {
 		c.joined = nil
@@ -89,7 +94,11 @@ func (c *call) takeBody() exchange.Verdict {
 	if most := x.Route.MaxRequestBytes; most > 0 && n > most {
 		return x.Refuse(errTooLarge.Code, errTooLarge.Detail)
 	}
-	if n < 0 || n > takeBelow || x.Req.Has(exchange.IDExpect) {
+	most := int64(math.MaxInt64)
+	switch {
+	case n < 0 && c.settings.http10:
+		most = bufferBelow // its length must be told first
+	case n < 0 || n > takeBelow || x.Req.Has(exchange.IDExpect):
 		c.stream = true
 		return exchange.Continue
 	}
@@ -109,6 +118,11 @@ func (c *call) takeBody() exchange.Verdict {
 			return exchange.Continue
 		}
 		c.joined = append(c.joined, chunk.Data...)
+		if n := int64(len(c.joined)); x.Route.MaxRequestBytes > 0 && n > x.Route.MaxRequestBytes {
+			return x.Refuse(errTooLarge.Code, errTooLarge.Detail)
+		} else if n > most {
+			return x.Refuse(errBuffer.Code, errBuffer.Detail)
+		}
 		if chunk.End {
 			c.sending = c.joined
 			return exchange.Continue
@@ -121,6 +135,9 @@ func (c *call) use(e *endpoint, conn *conn) {
 	c.endpoint, c.conn = e, conn
 	conn.tcp.Owner = c
 	c.waiter = &conn.tcp
+	if c.watched {
+		c.x.WaitOn(&c.waiter)
+	}
 }
 
 // Cancelled implements sweep.Owner: it tells whoever was woken from reading whether to give up.
@@ -146,6 +163,9 @@ func (c *call) send() (bool, error) {
 		return n > 0, err
 	}
 	first := min(firstLook, c.settings.response)
+	if left, bounded := c.left(); bounded {
+		first = min(first, max(left, time.Millisecond))
+	}
 	c.conn.tcp.ArmRead(first)
 	n, sent, err := c.conn.tcp.Ask(c.out, more, c.in)
 	c.received = n
@@ -163,11 +183,7 @@ func (c *call) mayRepeat(sent bool) bool {
 	if !sent {
 		return true
 	}
-	switch string(c.x.Method) {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
-		return true
-	}
-	return false
+	return c.settings.retries.repeatable(c.x.Method)
 }
 
 // appendHead appends the head of the request.
@@ -183,19 +199,26 @@ func (c *call) appendHead(out []byte) []byte {
 	if x.HasQuery {
 		out = append(append(out, '?'), x.Query...)
 	}
-	out = append(out, " HTTP/1.1\r\nHost: "...)
+	if s.http10 {
+		out = append(out, " HTTP/1.0\r\nHost: "...)
+	} else {
+		out = append(out, " HTTP/1.1\r\nHost: "...)
+	}
 	switch {
 	case s.endpointOwn:
-		out = append(out, c.endpoint.address...)
+		out = append(out, c.endpoint.name...)
 	case s.host != "":
 		out = append(out, s.host...)
 	case x.Authority != nil:
 		out = append(out, x.Authority...)
 	default:
-		out = append(out, c.endpoint.address...) // HTTP/1.0 without Host
+		out = append(out, c.endpoint.name...) // HTTP/1.0 without Host
 	}
 	out = append(out, '\r', '\n')
 	out = x.Req.AppendLines(out, exchange.HopByHop|1<<exchange.IDHost|1<<exchange.IDContentLength)
+	if x.Upgrade == nil {
+		out = c.conn.appendConnection(out, s)
+	}
 	switch {
 	case x.Upgrade != nil:
 		out = append(append(append(out, "Connection: Upgrade\r\nUpgrade: "...), x.Upgrade...), '\r', '\n')
@@ -226,7 +249,7 @@ func needsLength(method []byte) bool {
 func (c *call) receive() error {
 	x := c.x
 	x.Resp.Reset()
-	c.parser.Reset(c.backend.registry.opts.Limits)
+	c.parser.Reset(c.settings.limits)
 	c.limit = c.settings.response
 	filled, informs := c.received, 0
 	for {
@@ -249,7 +272,7 @@ func (c *call) receive() error {
 			}
 			filled = copy(c.in, c.in[n:filled])
 			x.Resp.Reset()
-			c.parser.Reset(c.backend.registry.opts.Limits)
+			c.parser.Reset(c.settings.limits)
 			continue
 		}
 		if filled == len(c.in) {
@@ -346,6 +369,11 @@ func (c *call) Read(p []byte) (int, error) {
 			return 0, errClientGone
 		}
 		step := min(max(waited, firstLook), longLook, c.limit-waited)
+		if left, bounded := c.left(); bounded {
+			if step = min(step, left); step <= 0 {
+				return 0, sweep.ErrTimeout
+			}
+		}
 		c.conn.tcp.ArmRead(step)
 		var n int
 		var err error
@@ -372,6 +400,8 @@ func (c *call) fault(err error) *exchange.Fault {
 	switch {
 	case c.x.Cancelled(), errors.Is(err, errClientGone):
 		return errClientGone
+	case errors.As(err, &f) && f.Code == exchange.BadRequestHeadersTooLarge:
+		return errResponseTooLarge
 	case errors.As(err, &f), errors.Is(err, errSwitch), errors.Is(err, errBackwards), errors.Is(err, errIncomplete):
 		return errProtocol
 	case errors.Is(err, sweep.ErrTimeout):
@@ -409,6 +439,7 @@ func (c *call) fail(err error) error {
 	c.x.Code = f.Code
 	c.endpoint.count(f.Code)
 	c.abandon()
+	c.over()
 	return f
 }
 
@@ -449,11 +480,13 @@ func (c *call) Close() {
 		c.endTunnel()
 	}
 	c.abandon()
+	c.over()
 	c.body.Release()
 }
 
 // finish gives the connection back after the last byte of the response.
 func (c *call) finish() {
+	defer c.over()
 	if c.stream && !c.pump.settle() {
 		c.reusable = false
 	}
@@ -466,7 +499,7 @@ func (c *call) finish() {
 	}
 	conn := c.conn
 	c.conn = nil
-	c.endpoint.put(conn, c.settings, c.backend.registry.opts.Sweeper.Now())
+	c.endpoint.pool.put(conn, c.settings, c.now())
 }
 
 // abandon lets go of the connection in the middle of a response, if there is one.
@@ -483,5 +516,5 @@ func (c *call) drop() {
 	}
 	conn := c.conn
 	c.conn = nil
-	c.endpoint.drop(conn)
+	c.endpoint.pool.drop(conn)
 }

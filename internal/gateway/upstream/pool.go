@@ -3,44 +3,29 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/x/proxyproto"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
-const (
-	// peekAfter is how long a connection must have been idle to be looked at before it is used again. The look costs a
-	// system call, and a connection that was used just now is hardly ever closed.
-	peekAfter = time.Second
-	// passOver is for how long an endpoint that could not be connected to is passed over at first; each further failure
-	// doubles it, up to 16 times.
-	passOver = time.Second
-)
+// peekAfter is how long a connection must have been idle to be looked at before it is used again. The look costs a
+// system call, and a connection that was used just now is hardly ever closed.
+const peekAfter = time.Second
 
-var errBusy = errors.New("all connections are in use")
-
-// endpoint is one address of a backend with the connections to it.
-type endpoint struct {
-	address string
+// pool is the connections of HTTP/1 to an endpoint.
+type pool struct {
+	endpoint *endpoint
 
 	mu     sync.Mutex
 	idle   []*conn // guarded by mu; the last one was used last
 	open   int     // guarded by mu; connections, idle or not, and those being made
 	closed bool    // guarded by mu
-
-	failures  atomic.Int32 // to connect, in a row
-	downUntil atomic.Int64 // on the sweeper's clock
-
-	// For the metrics.
-	requests, reused, dials atomic.Uint64
-	connectNanos            atomic.Uint64
-	errors                  [len(errorCodes)]atomic.Uint64
 }
 
 // conn is a connection to an endpoint.
@@ -48,162 +33,277 @@ type conn struct {
 	tcp    sweep.Conn
 	stream io.ReadWriter // on top of tcp
 	plain  bool          // stream is tcp
+	made   time.Duration // when, on the sweeper's clock
 	since  time.Duration // idle since, on the sweeper's clock
+	uses   int
 	reused bool
+	client netip.AddrPort // that the PROXY header has told
 }
 
-// errorCodes are the codes that count as errors of an endpoint.
-var errorCodes = [...]exchange.Code{
-	exchange.UpstreamConnect, exchange.UpstreamBusy, exchange.UpstreamTimeout, exchange.UpstreamReset, exchange.UpstreamProtocol,
-}
-
-func (e *endpoint) count(code exchange.Code) {
-	for i, c := range errorCodes {
-		if c == code {
-			e.errors[i].Add(1)
-		}
-	}
-}
-
-// take returns an idle connection, or nil after having made room for a new one, or errBusy. fresh asks for a new one, once
-// for one that is looked at in any case, since the request cannot be repeated.
-func (e *endpoint) take(s *settings, now time.Duration, fresh, once bool) (*conn, error) {
+// take returns an idle connection, or nil after having made room for a new one, or why there is neither. fresh asks for a
+// new one.
+func (e *endpoint) take(c *call, fresh bool) (*conn, *exchange.Fault) {
 	for {
-		e.mu.Lock()
-		n := len(e.idle)
-		if (n == 0 || fresh) && e.open < s.maxConns {
-			e.open++
-			e.mu.Unlock()
-			return nil, nil
+		conn, busy := e.pool.take(c, fresh)
+		if busy == nil {
+			return conn, nil
 		}
-		if n == 0 {
-			e.mu.Unlock()
-			return nil, errBusy
+		if !c.mayWait {
+			return nil, busy
 		}
-		c := e.idle[n-1]
-		e.idle[n-1] = nil
-		e.idle = e.idle[:n-1]
-		e.mu.Unlock()
-		idle := now - c.since
-		if !fresh && (idle < peekAfter && !once || idle < s.idleTimeout && c.tcp.Quiet()) {
-			c.reused = true
-			return c, nil
+		if conn, again, f := e.wait(c); f != nil || !again {
+			return conn, f
 		}
-		e.drop(c)
 	}
+}
+
+// take is take without waiting.
+func (p *pool) take(c *call, fresh bool) (*conn, *exchange.Fault) {
+	s, b, now := c.settings, c.backend, c.now()
+	once := !c.mayRepeat(true) // then the connection is looked at in any case
+	for {
+		p.mu.Lock()
+		at := p.find(c.client)
+		if at < 0 || fresh {
+			if p.open < s.maxConns && b.connect(s.breaker.Connections) {
+				p.open++
+				p.mu.Unlock()
+				return nil, nil
+			}
+			// Room is made by one that is of no use here.
+			if at < 0 && len(p.idle) > 0 {
+				at = 0
+			}
+		}
+		if at < 0 {
+			full := p.open >= s.maxConns
+			p.mu.Unlock()
+			if full {
+				return nil, errAllBusy
+			}
+			if b.reclaim() {
+				continue
+			}
+			b.refused[breakConnections].Add(1)
+			return nil, errBreakConnections
+		}
+		conn := p.idle[at]
+		copy(p.idle[at:], p.idle[at+1:])
+		p.idle[len(p.idle)-1] = nil
+		p.idle = p.idle[:len(p.idle)-1]
+		p.mu.Unlock()
+		idle := now - conn.since
+		if !fresh && conn.client == c.client && (s.maxAge <= 0 || now-conn.made < s.maxAge) &&
+			(idle < peekAfter && !once || idle < s.idleTimeout && conn.tcp.Quiet()) {
+			conn.reused = true
+			return conn, nil
+		}
+		p.drop(conn)
+	}
+}
+
+// find returns the index of the idle connection that was used last, of those for the client if they are for one each.
+func (p *pool) find(client netip.AddrPort) int {
+	at := len(p.idle) - 1
+	for at >= 0 && p.idle[at].client != client {
+		at--
+	}
+	return at
 }
 
 // put takes back a connection that can be used again.
-func (e *endpoint) put(c *conn, s *settings, now time.Duration) {
+func (p *pool) put(c *conn, s *settings, now time.Duration) {
 	c.since = now
 	c.tcp.Owner = nil
-	e.mu.Lock()
-	if e.closed || len(e.idle) >= s.maxIdle || e.open > s.maxConns {
-		e.mu.Unlock()
-		e.drop(c)
+	c.uses++
+	b := p.endpoint.backend
+	p.mu.Lock()
+	if p.closed || len(p.idle) >= s.maxIdle || p.open > s.maxConns ||
+		s.maxUses > 0 && c.uses >= s.maxUses || s.maxAge > 0 && now-c.made >= s.maxAge {
+		p.mu.Unlock()
+		p.drop(c)
 		return
 	}
-	e.idle = append(e.idle, c)
-	e.mu.Unlock()
+	if b.pending.Load() > 0 && b.queue.hand(p.endpoint, c) {
+		p.mu.Unlock()
+		return
+	}
+	p.idle = append(p.idle, c)
+	p.mu.Unlock()
 }
 
 // drop closes a connection that was taken.
-func (e *endpoint) drop(c *conn) {
+func (p *pool) drop(c *conn) {
 	_ = c.tcp.Close() // nothing is lost that was not lost before
-	e.forget()
+	p.forget()
 }
 
 // forget gives back the room of a connection that was not made.
-func (e *endpoint) forget() {
-	e.mu.Lock()
-	e.open--
-	e.mu.Unlock()
+func (p *pool) forget() {
+	b := p.endpoint.backend
+	p.mu.Lock()
+	p.open--
+	p.mu.Unlock()
+	b.open.Add(-1)
+	if b.pending.Load() > 0 {
+		b.queue.room(p.endpoint)
+	}
+}
+
+// oldest takes out the connection that has been idle for longest; nil if there is none.
+func (p *pool) oldest() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return nil
+	}
+	c := p.idle[0]
+	copy(p.idle, p.idle[1:])
+	p.idle[len(p.idle)-1] = nil
+	p.idle = p.idle[:len(p.idle)-1]
+	return c
 }
 
 // prune closes the connections that have been idle for longer than timeout.
-func (e *endpoint) prune(now, timeout time.Duration) {
+func (p *pool) prune(now, timeout time.Duration) {
 	var old []*conn
-	e.mu.Lock()
+	p.mu.Lock()
 	n := 0
-	for n < len(e.idle) && now-e.idle[n].since > timeout {
+	for n < len(p.idle) && now-p.idle[n].since > timeout {
 		n++
 	}
 	if n > 0 {
-		old = append(old, e.idle[:n]...)
-		rest := copy(e.idle, e.idle[n:])
-		clear(e.idle[rest:])
-		e.idle = e.idle[:rest]
+		old = append(old, p.idle[:n]...)
+		rest := copy(p.idle, p.idle[n:])
+		clear(p.idle[rest:])
+		p.idle = p.idle[:rest]
 	}
-	e.mu.Unlock()
+	p.mu.Unlock()
 	for _, c := range old {
-		e.drop(c)
+		p.drop(c)
 	}
 }
 
 // close closes all idle connections, and lets those in use be closed when they are put back.
-func (e *endpoint) close() {
-	e.mu.Lock()
-	e.closed = true
-	idle := e.idle
-	e.idle = nil
-	e.mu.Unlock()
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
 	for _, c := range idle {
-		e.drop(c)
+		p.drop(c)
 	}
 }
 
 // counts returns the numbers of connections that are in use and idle.
-func (e *endpoint) counts() (used, idle int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.open - len(e.idle), len(e.idle)
+func (p *pool) counts() (used, idle int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open - len(p.idle), len(p.idle)
 }
 
-// available tells whether the endpoint is not passed over.
-func (e *endpoint) available(now time.Duration) bool { return e.downUntil.Load() <= int64(now) }
-
-// dial makes a connection, TLS included. take has made room for it.
-func (e *endpoint) dial(o *Options, s *settings) (*conn, error) {
+// dial makes a connection for a call, TLS included. take has made room for it.
+func (e *endpoint) dial(c *call) (*conn, error) {
+	s := c.settings
+	timeout := s.connect
+	if left, bounded := c.left(); bounded {
+		timeout = min(timeout, max(left, time.Millisecond))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
 	begin := time.Now()
 	e.dials.Add(1)
-	ctx, cancel := context.WithTimeout(context.Background(), s.connect)
-	defer cancel()
-	c, err := e.connect(ctx, o, s)
+	o := &e.backend.registry.opts
+	conn, err := e.connect(ctx, s, c.client)
 	e.connectNanos.Add(uint64(time.Since(begin)))
 	if err != nil {
-		e.forget()
-		n := min(e.failures.Add(1)-1, 4)
-		e.downUntil.Store(int64(o.Sweeper.Now() + passOver<<n))
+		e.pool.forget()
+		e.refused(o.Sweeper.Now())
 		return nil, err
 	}
-	if e.failures.Load() != 0 {
-		e.failures.Store(0)
-		e.downUntil.Store(0)
-	}
-	return c, nil
+	conn.made = o.Sweeper.Now()
+	e.connected()
+	return conn, nil
 }
 
-func (e *endpoint) connect(ctx context.Context, o *Options, s *settings) (*conn, error) {
+// connect makes a connection on behalf of a client, which a PROXY header names if there is to be one.
+func (e *endpoint) connect(ctx context.Context, s *settings, client netip.AddrPort) (*conn, error) {
+	o := &e.backend.registry.opts
 	nc, err := o.Dial(ctx, "tcp", e.address)
 	if err != nil {
 		return nil, err
 	}
-	c := new(conn)
+	if s.content.ProxyProtocol != "" {
+		if err := introduce(ctx, nc, s.content.ProxyProtocol, client); err != nil {
+			_ = nc.Close()
+			return nil, err
+		}
+	}
+	c := &conn{client: client}
 	o.Sweeper.Add(&c.tcp, nc)
 	c.stream, c.plain = &c.tcp, true
 	if s.tls == nil {
 		return c, nil
 	}
-	cfg := s.tls
-	if cfg.ServerName == "" {
-		cfg = cfg.Clone()
-		cfg.ServerName, _, _ = net.SplitHostPort(e.address)
-	}
-	tc := tls.Client(&c.tcp, cfg)
+	tc := tls.Client(&c.tcp, e.tlsConfig(s))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = c.tcp.Close()
 		return nil, err
 	}
 	c.stream, c.plain = tc, false
 	return c, nil
+}
+
+// tlsConfig returns the settings of TLS for the endpoint.
+func (e *endpoint) tlsConfig(s *settings) *tls.Config {
+	if s.tls.ServerName != "" {
+		return s.tls
+	}
+	cfg := s.tls.Clone()
+	cfg.ServerName, _, _ = net.SplitHostPort(e.name)
+	return cfg
+}
+
+// introduce writes the PROXY header that begins a connection. Without a client it says that the connection is the
+// gateway's own.
+func introduce(ctx context.Context, nc net.Conn, version string, client netip.AddrPort) error {
+	h := proxyproto.Header{Source: client}
+	if to, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		h.Destination = to.AddrPort()
+	}
+	var out []byte
+	if version == "v1" {
+		out = h.AppendV1(nil)
+	} else {
+		out = h.AppendV2(nil)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = nc.SetWriteDeadline(deadline) // if it fails so does the write
+	}
+	if _, err := nc.Write(out); err != nil {
+		return err
+	}
+	return nc.SetWriteDeadline(time.Time{})
+}
+
+// clientOf returns whose connection it is that a PROXY header speaks of.
+func clientOf(x *exchange.Exchange) netip.AddrPort {
+	ip, err := netip.ParseAddr(string(x.ClientIP))
+	if err != nil || ip == x.Peer.Addr().Unmap() {
+		return x.Peer
+	}
+	return netip.AddrPortFrom(ip, 0) // behind a proxy that is trusted; its port is not the client's
+}
+
+// appendConnection appends what is to be said about the connection: that it is to be closed after this request, or, in
+// HTTP/1.0, that it need not be.
+func (c *conn) appendConnection(out []byte, s *settings) []byte {
+	switch last := s.maxUses > 0 && c.uses+1 >= s.maxUses; {
+	case last && !s.http10:
+		return append(out, "Connection: close\r\n"...)
+	case !last && s.http10:
+		return append(out, "Connection: keep-alive\r\n"...)
+	}
+	return out
 }

@@ -3,12 +3,12 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +32,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Dial makes connections. Default: that of a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Random returns random numbers. Default: those of math/rand/v2.
+	Random func() uint64
 	// Limits bound the head of a response. Default: a head of 64 KiB with 200 fields.
 	Limits h1.Limits
 }
@@ -42,7 +44,11 @@ type Registry struct {
 
 	mu       sync.Mutex
 	backends map[key]*Backend // guarded by mu
+	site     string           // guarded by mu; where the gateway stands
 	closed   bool             // guarded by mu
+
+	tasks   sync.WaitGroup // checks, resolutions, copies of requests
+	shadows sync.Pool      // of *shadow
 }
 
 type key struct{ organization, name string }
@@ -61,6 +67,9 @@ func New(o Options) (*Registry, error) {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
+	if o.Random == nil {
+		o.Random = rand.Uint64
+	}
 	o.Limits.Head = cmp.Or(o.Limits.Head, 64<<10)
 	o.Limits.Fields = cmp.Or(o.Limits.Fields, 200)
 	r := &Registry{opts: o, backends: map[key]*Backend{}}
@@ -72,8 +81,17 @@ func New(o Options) (*Registry, error) {
 	return r, nil
 }
 
-// Run closes connections that have been idle for too long, until ctx ends. Then it closes all idle ones, and those in use
-// are closed when their exchange ends.
+// shadow returns memory for a copy of a request.
+func (r *Registry) shadow() *shadow {
+	if s, ok := r.shadows.Get().(*shadow); ok {
+		return s
+	}
+	return new(shadow)
+}
+
+// Run closes connections that have been idle for too long and judges outliers, until ctx ends. Then it ends the checks,
+// waits for all that is done in the background and closes all idle connections; those in use are closed when their
+// exchange ends.
 func (r *Registry) Run(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -81,13 +99,17 @@ func (r *Registry) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			r.close()
+			r.tasks.Wait()
 			return nil
 		case <-ticker.C:
 			now := r.opts.Sweeper.Now()
 			for _, b := range r.list() {
-				s := b.settings.Load()
-				for _, e := range s.endpoints {
-					e.prune(now, s.idleTimeout)
+				t := b.table.Load()
+				for _, p := range t.places {
+					p.pool.prune(now, t.settings.idleTimeout)
+				}
+				if t.settings.content.Outliers != nil {
+					b.judge(now)
 				}
 			}
 		}
@@ -99,9 +121,7 @@ func (r *Registry) close() {
 	defer r.mu.Unlock()
 	r.closed = true
 	for _, b := range r.backends {
-		for _, e := range b.settings.Load().endpoints {
-			e.close()
-		}
+		b.letGo()
 	}
 }
 
@@ -122,6 +142,7 @@ func (r *Registry) list() []*Backend {
 // Plan is a complete set of backends, checked and ready to be put in force.
 type Plan struct {
 	registry *Registry
+	site     string
 	backends map[key]planned
 }
 
@@ -130,12 +151,12 @@ type planned struct {
 	settings *settings
 }
 
-// Prepare makes a plan of all backends of a configuration. It changes nothing: a plan that is not committed is forgotten.
-// Between Prepare and Commit no other plan may be committed.
-func (r *Registry) Prepare(all []snapshot.Backend) (*Plan, error) {
+// Prepare makes a plan of all backends of a configuration, for a gateway that stands in a site. It changes nothing: a plan
+// that is not committed is forgotten. Between Prepare and Commit no other plan may be committed.
+func (r *Registry) Prepare(site string, all []snapshot.Backend) (*Plan, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := &Plan{registry: r, backends: make(map[key]planned, len(all))}
+	p := &Plan{registry: r, site: site, backends: make(map[key]planned, len(all))}
 	var errs []error
 	for i := range all {
 		k := key{all[i].Organization, all[i].Name}
@@ -144,9 +165,13 @@ func (r *Registry) Prepare(all []snapshot.Backend) (*Plan, error) {
 		if b == nil {
 			b = &Backend{registry: r, key: k}
 		} else {
-			old = b.settings.Load()
+			old = b.table.Load().settings
 		}
-		s, err := newSettings(&all[i], old)
+		if old != nil && reflect.DeepEqual(old.content, all[i]) {
+			p.backends[k] = planned{b, old}
+			continue
+		}
+		s, err := newSettings(&all[i], old, r.opts.Limits)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("backend %q of organization %q: %w", k.name, k.organization, err))
 			continue
@@ -173,111 +198,16 @@ func (p *Plan) Commit() {
 	for k, b := range r.backends {
 		if _, stays := p.backends[k]; !stays {
 			delete(r.backends, k)
-			for _, e := range b.settings.Load().endpoints {
-				e.close()
-			}
+			b.letGo()
 		}
 	}
+	moved := r.site != p.site
+	r.site = p.site
 	for k, planned := range p.backends {
-		old := planned.backend.settings.Swap(planned.settings)
-		r.backends[k] = planned.backend
-		if old == nil {
-			continue
+		b := planned.backend
+		if t := b.table.Load(); moved || t == nil || t.settings != planned.settings {
+			b.apply(planned.settings, p.site)
 		}
-		for _, e := range old.endpoints {
-			if !slices.Contains(planned.settings.endpoints, e) {
-				e.close()
-			}
-		}
+		r.backends[k] = b
 	}
-}
-
-// settings is the content of a backend's entry, ready for use. It never changes.
-type settings struct {
-	content     snapshot.Backend
-	host        string // to send; "" is the request's
-	endpointOwn bool   // send the address of the endpoint as host
-	tls         *tls.Config
-	endpoints   []*endpoint
-
-	connect, response, idle, tunnel, idleTimeout time.Duration
-	maxConns, maxIdle                            int
-}
-
-func newSettings(content *snapshot.Backend, old *settings) (*settings, error) {
-	s := &settings{
-		content:     *content,
-		connect:     millis(content.ConnectMillis, 5*time.Second),
-		response:    millis(content.ResponseMillis, 30*time.Second),
-		idle:        millis(content.IdleMillis, time.Minute),
-		tunnel:      millis(content.TunnelMillis, 10*time.Minute),
-		idleTimeout: millis(content.IdleTimeoutMillis, 90*time.Second),
-		maxConns:    cmp.Or(content.MaxConns, 1024),
-		maxIdle:     cmp.Or(content.MaxIdleConns, 128),
-	}
-	switch content.Host {
-	case "endpoint":
-		s.endpointOwn = true
-	default:
-		s.host = content.Host
-	}
-	sameTLS := old != nil && old.content.TLS == content.TLS && old.content.ServerName == content.ServerName &&
-		old.content.CA == content.CA
-	switch {
-	case sameTLS:
-		s.tls = old.tls
-	case content.TLS:
-		cfg, err := tlsConfig(content)
-		if err != nil {
-			return nil, err
-		}
-		s.tls = cfg
-	}
-	for _, ep := range content.Endpoints {
-		address := ep.Address
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			return nil, fmt.Errorf("endpoint %q is not host:port: %w", address, err)
-		}
-		e := find(s.endpoints, address) // named twice, it takes two turns
-		if e == nil && sameTLS {
-			e = find(old.endpoints, address)
-		}
-		if e == nil {
-			e = &endpoint{address: address}
-		}
-		s.endpoints = append(s.endpoints, e)
-	}
-	return s, nil
-}
-
-func find(all []*endpoint, address string) *endpoint {
-	for _, e := range all {
-		if e.address == address {
-			return e
-		}
-	}
-	return nil
-}
-
-func millis(ms int64, fallback time.Duration) time.Duration {
-	if ms <= 0 {
-		return fallback
-	}
-	return time.Duration(ms) * time.Millisecond
-}
-
-func tlsConfig(content *snapshot.Backend) (*tls.Config, error) {
-	cfg := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         content.ServerName, // empty: the endpoint's host, set where the connection is made
-		ClientSessionCache: tls.NewLRUClientSessionCache(64),
-		NextProtos:         []string{"http/1.1"},
-	}
-	if content.CA != "" {
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM([]byte(content.CA)) {
-			return nil, errors.New("tls.ca holds no PEM certificate")
-		}
-	}
-	return cfg, nil
 }

@@ -78,7 +78,7 @@ func TestTLS(t *testing.T) {
 	f := func(s snapshot.Backend, want string) {
 		t.Helper()
 		s.Organization, s.Name, s.TLS, s.Endpoints = "acme", "catalog", true, snapshot.Endpoints(l.Addr().String())
-		p, err := r.Prepare([]snapshot.Backend{s})
+		p, err := r.Prepare("", []snapshot.Backend{s})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestReset(t *testing.T) {
 	}
 	wg.Go(func() { _ = r.Run(ctx) })
 	t.Cleanup(func() { cancel(); l.Close(); wg.Wait() })
-	p, err := r.Prepare([]snapshot.Backend{{Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints(l.Addr().String())}})
+	p, err := r.Prepare("", []snapshot.Backend{{Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints(l.Addr().String())}})
 	if err != nil {
 		t.Fatal(err)
 	}

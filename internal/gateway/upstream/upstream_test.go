@@ -76,7 +76,7 @@ func (r *rig) commit(t *testing.T, all ...snapshot.Backend) *Backend {
 			all[i].Name = "catalog"
 		}
 	}
-	p, err := r.Prepare(all)
+	p, err := r.Prepare("", all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +450,7 @@ func TestCommit(t *testing.T) {
 			t.Errorf("%d connections to a, want 1", n)
 		}
 		// A plan that is not committed changes nothing.
-		if _, err := r.Prepare([]snapshot.Backend{{Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints("c:1")}}); err != nil {
+		if _, err := r.Prepare("", []snapshot.Backend{{Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints("c:1")}}); err != nil {
 			t.Fatal(err)
 		}
 		check(t, outcome(b, get("/"), new(down)), "200 a")
@@ -462,14 +462,14 @@ func TestCommit(t *testing.T) {
 		// A backend that is gone goes on serving who still has it, without keeping connections.
 		r.commit(t, snapshot.Backend{Name: "other", Endpoints: snapshot.Endpoints("a:1")})
 		check(t, outcome(b, get("/"), new(down)), "200 b")
-		if used, idle := b.settings.Load().endpoints[0].counts(); used+idle != 0 {
+		if used, idle := b.table.Load().places[0].pool.counts(); used+idle != 0 {
 			t.Errorf("%d used and %d idle connections are left", used, idle)
 		}
 		if got := r.values(t, "hansa_upstream_requests_total"); len(got) != 0 {
 			t.Errorf("metrics of a backend that is gone: %v", got)
 		}
 		// Nonsense is refused as a whole, naming every culprit.
-		_, err := r.Prepare([]snapshot.Backend{
+		_, err := r.Prepare("", []snapshot.Backend{
 			{Organization: "acme", Name: "one", Endpoints: snapshot.Endpoints("a")},
 			{Organization: "acme", Name: "two", TLS: true, CA: "x", Endpoints: snapshot.Endpoints("a:1")},
 		})
