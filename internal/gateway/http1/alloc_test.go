@@ -37,6 +37,9 @@ func canned(text string) func(net.Conn) {
 // TestNoAllocations sends requests over a kept connection, through engine, backend pool and back, on real sockets. All
 // of it, client and backend included, must allocate nothing.
 func TestNoAllocations(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes pools forgetful")
+	}
 	for _, tt := range []struct {
 		name, in, out string
 		serve         func(*exchange.Exchange, exchange.Down) bool

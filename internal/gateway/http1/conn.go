@@ -31,7 +31,7 @@ type conn struct {
 	info   Conn
 	client ingress.Client
 	ids    exchange.IDGenerator
-	*work  // nil while the connection is parked
+	*work  // nil while the connection waits for a request, if that is known in time, or is parked
 
 	idle      bool // waiting for a request
 	begun     bool // some of a head has been read
@@ -65,6 +65,7 @@ type work struct {
 	out    []byte
 	end    []byte // what follows a piece of a body
 
+	clean      bool // x is as Reset leaves it
 	headSize   int64
 	minor      int
 	head       bool // the method is HEAD
@@ -89,7 +90,7 @@ func newConn(s *Server, info Conn) *conn {
 	c := &conn{srv: s, info: info, client: s.Rules.Client(info.Peer)}
 	seed(&c.ids)
 	s.Sweeper.Add(&c.tcp, info.Net)
-	c.tcp.Owner = c
+	c.tcp.Owner, c.tcp.Starved = c, c.shed
 	return c
 }
 
@@ -176,6 +177,7 @@ func (c *conn) release() {
 	}
 	w.buf, w.large, w.filled = w.small, nil, 0
 	w.x.Reset()
+	w.clean = true
 	c.srv.works.Put(w)
 }
 

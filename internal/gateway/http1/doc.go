@@ -4,8 +4,10 @@
 // # A connection
 //
 // One goroutine serves one connection, from the first byte to the last. Requests on it, pipelined or not, are served
-// one after the other. What a connection needs (exchange, buffers, parser) is made once and used for all its requests;
-// a connection that is idle for a while gives it back and holds little more than its goroutine.
+// one after the other. What a connection needs for them (exchange, buffers, parser) is taken from a pool when there is
+// something to read, and given back before it waits for another request: an idle connection holds its goroutine and
+// little more, 7 kB. Where the system cannot tell in time that there is nothing to read, a connection keeps it for
+// Timeouts.Park.
 //
 // # Rules
 //

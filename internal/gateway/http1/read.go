@@ -39,7 +39,7 @@ func (c *conn) readRequest(buffer func() []byte, handle func(int) sweep.Next) bo
 		case c.begun && timeout:
 			c.begin(0, errHeadTimeout)
 			return true
-		case c.begun || c.isParked || !timeout:
+		case c.begun || c.isParked || c.work == nil || !timeout:
 			return false // within a head, nobody is there to be told
 		}
 		c.release()
@@ -51,16 +51,16 @@ func (c *conn) readRequest(buffer func() []byte, handle func(int) sweep.Next) bo
 // pull reads into buffer and has it handled until handle wants to leave, or reading fails.
 func (c *conn) pull(buffer func() []byte, handle func(int) sweep.Next) error {
 	if c.plain {
-		return c.tcp.Loop(buffer, handle)
+		return c.tcp.Loop(nil, buffer, handle)
 	}
-	for {
-		n, err := c.stream.Read(buffer())
-		if n == 0 && err != nil {
-			return err
-		}
-		if n > 0 && handle(n) == sweep.Leave {
-			return nil
-		}
+	return c.tcp.Loop(c.stream, buffer, handle)
+}
+
+// shed gives back the memory of a connection that is about to wait for a request.
+func (c *conn) shed() {
+	if c.idle && c.work != nil {
+		c.release()
+		c.tcp.ArmRead(c.srv.Timeouts.Idle)
 	}
 }
 
@@ -69,6 +69,9 @@ func (c *conn) buffer() []byte {
 	switch {
 	case c.isParked:
 		return c.parked[:]
+	case c.work == nil:
+		c.work = c.srv.work()
+		return c.buf
 	case c.collect > 0:
 		return c.buf[c.filled:c.collect] // and not what follows the body
 	}
@@ -129,8 +132,11 @@ func (c *conn) advance() sweep.Next {
 func (c *conn) parse() (int, error) {
 	if !c.begun {
 		c.begun, c.idle, c.armed = true, false, false
+		if !c.clean {
+			c.x.Reset()
+		}
+		c.clean = false
 		c.x.Start = time.Now()
-		c.x.Reset()
 		c.parser.Reset(c.srv.Limits)
 	}
 	n, err := c.parser.Request(c.buf[:c.filled], &c.x.Req)

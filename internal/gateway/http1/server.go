@@ -33,7 +33,7 @@ type Timeouts struct {
 	MinRate int
 	// Write is how long the client may take to accept a piece of the response. Default: 30s.
 	Write time.Duration
-	// Park is how long an idle connection keeps its buffers. Default: 5s.
+	// Park is how long an idle connection keeps its buffers where it cannot give them back at once. Default: 5s.
 	Park time.Duration
 }
 

@@ -167,7 +167,7 @@ func (c *conn) greet() {
 // pull reads into buffer and has it handled until handle wants to leave, or reading fails.
 func (c *conn) pull(buffer func() []byte, handle func(int) sweep.Next) error {
 	if c.plain {
-		return c.tcp.Loop(buffer, handle)
+		return c.tcp.Loop(nil, buffer, handle)
 	}
 	for {
 		n, err := c.stream.Read(buffer())

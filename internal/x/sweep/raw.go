@@ -1,5 +1,7 @@
 package sweep
 
+import "io"
+
 // Next says how a Loop goes on.
 type Next uint8
 
@@ -24,9 +26,9 @@ func (c *Conn) askSimply(out, more, in []byte) (n int, sent bool, err error) {
 }
 
 // loopSimply is Loop by the means of every net.Conn.
-func (c *Conn) loopSimply(buffer func() []byte, handle func(n int) Next) error {
+func loopSimply(stream io.Reader, buffer func() []byte, handle func(n int) Next) error {
 	for {
-		n, err := c.Read(buffer())
+		n, err := stream.Read(buffer())
 		if n == 0 && err != nil {
 			return err
 		}

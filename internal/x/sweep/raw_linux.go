@@ -31,8 +31,11 @@ type raw struct {
 	n             int
 	err           error
 
-	buffer func() []byte
-	handle func(n int) Next
+	buffer  func() []byte
+	handle  func(n int) Next
+	stream  io.Reader // on top of the Conn, which handle's bytes come from; nil: the Conn itself
+	drained bool      // the last read took all there was
+	dry     bool      // nothing is worth reading before waiting
 
 	looking     func(fd uintptr) // looks how the connection does; made once
 	peeking     bool
@@ -68,14 +71,20 @@ func (c *Conn) Ask(out, more, in []byte) (n int, sent bool, err error) {
 
 // Loop reads into what buffer returns, which must not be empty, and has handle called with the number of bytes, until that
 // wants to leave. Meanwhile nothing must call Read. Waiting ends as that of Read does.
-func (c *Conn) Loop(buffer func() []byte, handle func(n int) Next) error {
+//
+// stream is what to read from, if it is not c but something on top of it such as a tls.Conn; nil: c. It must survive
+// temporary errors of reading, and gets them when there is nothing to read.
+func (c *Conn) Loop(stream io.Reader, buffer func() []byte, handle func(n int) Next) error {
 	if !c.canRaw() {
-		return c.loopSimply(buffer, handle)
+		if stream == nil {
+			stream = c
+		}
+		return loopSimply(stream, buffer, handle)
 	}
 	r := &c.raw
 	r.asking, r.err = false, nil
-	r.buffer, r.handle = buffer, handle
-	defer func() { r.fd = 0 }() // handle may panic
+	r.stream, r.buffer, r.handle = stream, buffer, handle
+	defer func() { r.fd, r.stream = 0, nil }() // handle may panic
 	return c.rawRead()
 }
 
@@ -124,24 +133,71 @@ func (c *Conn) askStep() bool {
 
 func (c *Conn) loopStep() bool {
 	r := &c.raw
+	r.dry = false
 	for {
 		p := r.buffer()
-		n, errno := rawRead(r.fd, p)
-		if errno == syscall.EAGAIN {
-			return false
+		n, err := c.loopRead(p)
+		if errors.Is(err, errStarved) {
+			return c.starve()
 		}
-		if r.err = readError(n, errno); r.err != nil {
+		if r.err = err; n == 0 && err != nil {
 			return true
 		}
+		if n == 0 { // a stream that has read something of its own
+			continue
+		}
+		r.err = nil
 		switch r.handle(n) {
 		case Leave:
 			return true
 		case Wait:
-			if n < len(p) { // nothing was left behind
-				return false
+			if r.stream == nil && n < len(p) { // nothing was left behind
+				return c.starve()
 			}
+			r.dry = r.drained
+		default:
+			r.dry = false
 		}
 	}
+}
+
+// starve is called when there is nothing to read; what it returns ends the callback.
+func (c *Conn) starve() bool {
+	if c.Starved != nil {
+		c.Starved()
+	}
+	return false
+}
+
+// loopRead reads from the stream if there is one, which comes back to readNow.
+func (c *Conn) loopRead(p []byte) (int, error) {
+	if c.raw.stream != nil {
+		return c.raw.stream.Read(p)
+	}
+	return c.readNow(p)
+}
+
+// readNow reads what there is, within the callback. errStarved: nothing.
+func (c *Conn) readNow(p []byte) (int, error) {
+	r := &c.raw
+	if r.dry {
+		r.dry = false
+		return 0, errStarved
+	}
+	n, errno := rawRead(r.fd, p)
+	if errno == syscall.EAGAIN {
+		return 0, errStarved
+	}
+	r.drained = n < len(p)
+	return n, readError(n, errno)
+}
+
+// Read reads as a net.Conn does. ErrTimeout: the deadline has passed. ErrCancelled: the owner was cancelled.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.raw.stream != nil && c.raw.fd != 0 {
+		return c.readNow(p)
+	}
+	return c.read(p)
 }
 
 func readError(n int, errno syscall.Errno) error {

@@ -2,6 +2,8 @@
 
 package sweep
 
+import "io"
+
 type raw struct{}
 
 // Ask writes out and more, waits for an answer and reads what there is of it into in. Nothing must be left to read from
@@ -12,9 +14,17 @@ func (c *Conn) Ask(out, more, in []byte) (n int, sent bool, err error) {
 
 // Loop reads into what buffer returns, which must not be empty, and has handle called with the number of bytes, until that
 // wants to leave. Meanwhile nothing must call Read. Waiting ends as that of Read does.
-func (c *Conn) Loop(buffer func() []byte, handle func(n int) Next) error {
-	return c.loopSimply(buffer, handle)
+//
+// stream is what to read from, if it is not c but something on top of it such as a tls.Conn; nil: c.
+func (c *Conn) Loop(stream io.Reader, buffer func() []byte, handle func(n int) Next) error {
+	if stream == nil {
+		stream = c
+	}
+	return loopSimply(stream, buffer, handle)
 }
+
+// Read reads as a net.Conn does. ErrTimeout: the deadline has passed. ErrCancelled: the owner was cancelled.
+func (c *Conn) Read(p []byte) (int, error) { return c.read(p) }
 
 // Write writes as a net.Conn does. ErrTimeout: the deadline has passed.
 func (c *Conn) Write(p []byte) (int, error) { return c.write(p, 0) }

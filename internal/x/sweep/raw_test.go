@@ -105,7 +105,7 @@ func TestWaitMissesNothing(t *testing.T) {
 	if _, err := there.Write([]byte("0")); err != nil {
 		t.Fatal(err)
 	}
-	err := c.Loop(func() []byte { return p }, func(n int) Next {
+	err := c.Loop(nil, func() []byte { return p }, func(n int) Next {
 		got.Write(p[:n])
 		if got.Len() == 200 {
 			return Leave
@@ -141,7 +141,7 @@ func TestLoop(t *testing.T) {
 		_ = there.CloseWrite()
 	}()
 	var p [16]byte
-	err := c.Loop(func() []byte { return p[:] }, func(n int) Next {
+	err := c.Loop(nil, func() []byte { return p[:] }, func(n int) Next {
 		got.Write(p[:n])
 		if _, err := c.Write([]byte("ok")); err != nil {
 			t.Error(err)
@@ -167,7 +167,7 @@ func TestWriteAll(t *testing.T) {
 		read <- all
 	}()
 	_, _ = there.Write([]byte("x"))
-	err := c.Loop(func() []byte { return make([]byte, 10) }, func(int) Next {
+	err := c.Loop(nil, func() []byte { return make([]byte, 10) }, func(int) Next {
 		if n, err := c.WriteAll(pieces[0], pieces[1], pieces[2]); n != 8<<20 || err != nil {
 			t.Errorf("WriteAll = %d, %v", n, err)
 		}

@@ -28,6 +28,13 @@ var (
 	ErrCancelled       = errors.New("the exchange was cancelled")
 )
 
+// errStarved tells a stream on top of a Conn, within Loop, that there is nothing to read.
+var errStarved error = starved{}
+
+type starved struct{ timeout }
+
+func (starved) Error() string { return "there is nothing to read at present" }
+
 type timeout struct{}
 
 func (timeout) Error() string   { return "the connection has been silent for too long" }
@@ -139,6 +146,10 @@ type Conn struct {
 	// Owner ends the waiting of Read when it is cancelled; nil for none. It belongs to the goroutine that reads.
 	Owner Owner
 
+	// Starved, if set, is called by Loop before it waits, where the system allows to know that. It may give back what
+	// buffer returned.
+	Starved func()
+
 	raw    raw
 	sender sender
 }
@@ -203,8 +214,7 @@ func (c *Conn) expire(now int64) {
 // Interrupt wakes whoever waits in Read, so that it looks at its owner.
 func (c *Conn) Interrupt() { _ = c.Conn.SetReadDeadline(aLongTimeAgo) }
 
-// Read reads as a net.Conn does. ErrTimeout: the deadline has passed. ErrCancelled: the owner was cancelled.
-func (c *Conn) Read(p []byte) (int, error) {
+func (c *Conn) read(p []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(p)
 		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {

@@ -1,0 +1,6 @@
+//go:build !race
+
+package http1_test
+
+// raceDetector tells that pools forget what they are given now and then.
+const raceDetector = false
