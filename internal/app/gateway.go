@@ -40,6 +40,8 @@ type GatewayOptions struct {
 	// HTTPSAddr, if set, takes requests over TLS. CertFile and KeyFile are the default certificate; it may come from
 	// elsewhere, too.
 	HTTPSAddr, CertFile, KeyFile string
+	// HTTP3 has HTTPSAddr take HTTP/3 too, on the UDP port of the same number.
+	HTTP3 bool
 	// TLS is what holds for TLS on all listeners.
 	TLS gateway.TLSOptions
 	// Trusted are the proxies whose X-Forwarded-* fields are believed. Default: none.
@@ -187,7 +189,7 @@ func (g *Gateway) openData(ctx context.Context) (err error) {
 // makeTraffic makes the data plane, which takes configurations from now on and requests after startTraffic.
 func (g *Gateway) makeTraffic(context.Context) (err error) {
 	g.traffic, err = gateway.New(gateway.Options{
-		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile, TLS: g.opts.TLS,
+		HTTPAddr: g.opts.HTTPAddr, HTTPSAddr: g.opts.HTTPSAddr, HTTP3: g.opts.HTTP3, CertFile: g.opts.CertFile, KeyFile: g.opts.KeyFile, TLS: g.opts.TLS,
 		Trusted: g.opts.Trusted, Proxies: g.opts.Proxies, Forwarded: g.opts.Forwarded, Via: g.opts.Via,
 		Limits: g.opts.Limits, Timeouts: g.opts.Timeouts, AdminAddr: g.opts.AdminAddr, AccessLog: g.opts.AccessLog, DrainDelay: g.opts.DrainDelay,
 		Listeners: append(slices.Clone(g.opts.Listeners), g.pred.added(g.opts.Listeners)...), Inherited: g.pred.takeSockets(),

@@ -21,6 +21,7 @@ import (
 // Settings are what may change while a gateway runs, as its configuration file and its flags say.
 type Settings struct {
 	HTTPAddr, HTTPSAddr, CertFile, KeyFile string
+	HTTP3                                  bool
 	Listeners                              []gateway.Listener
 	LogLevel                               slog.Level
 }
@@ -290,18 +291,19 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	if g.opts.Level != nil && !g.levelByHand.Load() {
 		g.opts.Level.Set(s.LogLevel)
 	}
-	want := append(gateway.StandardListeners(s.HTTPAddr, s.HTTPSAddr, s.CertFile, s.KeyFile), s.Listeners...)
+	want := append(gateway.StandardListeners(s.HTTPAddr, s.HTTPSAddr, s.CertFile, s.KeyFile, s.HTTP3), s.Listeners...)
 	if err := g.traffic.SetListeners(ctx, append(want, without(g.addedListeners(), want)...)); err != nil {
 		return errors.Join(logErr, err)
 	}
 	g.opts.HTTPAddr, g.opts.HTTPSAddr, g.opts.CertFile, g.opts.KeyFile, g.opts.Listeners = s.HTTPAddr, s.HTTPSAddr, s.CertFile, s.KeyFile, s.Listeners
+	g.opts.HTTP3 = s.HTTP3
 	g.log.InfoContext(ctx, "settings read again", "listeners", len(want))
 	return logErr
 }
 
 // addedListeners returns the listeners that were added by hand.
 func (g *Gateway) addedListeners() []gateway.Listener {
-	return without(g.traffic.Listeners(), append(gateway.StandardListeners(g.opts.HTTPAddr, g.opts.HTTPSAddr, "", ""), g.opts.Listeners...))
+	return without(g.traffic.Listeners(), append(gateway.StandardListeners(g.opts.HTTPAddr, g.opts.HTTPSAddr, "", "", false), g.opts.Listeners...))
 }
 
 func (g *Gateway) listeners() operate.Listeners {

@@ -28,10 +28,11 @@ func (g *gatewayFlags) register(c *cobra.Command) {
 	f, o := c.Flags(), &g.options
 	f.StringVar(&o.HTTPAddr, "http-addr", ":8080", "traffic")
 	f.StringVar(&o.HTTPSAddr, "https-addr", "", "traffic over TLS, such as :8443 (default: none)")
+	f.BoolVar(&o.HTTP3, "http3", true, "take HTTP/3 on the UDP port of --https-addr as well, and tell clients of it")
 	f.StringVar(&o.CertFile, "tls-cert-file", "", "default certificate of --https-addr, in PEM; it may be replaced while the gateway runs")
 	f.StringVar(&o.KeyFile, "tls-key-file", "", "private key of the default certificate, in PEM")
 	tlsFlags(f, &o.TLS)
-	f.StringArrayVar(&g.listeners, "listener", nil, "one more listener: name=partner,address=:9443 and, if wanted, tls=true, tls-cert-file, tls-key-file, tls-min-version, tls-cipher, max-conns, trusted-proxy, proxy-protocol; may be repeated")
+	f.StringArrayVar(&g.listeners, "listener", nil, "one more listener: name=partner,address=:9443 and, if wanted, tls=true, http3=true, tls-cert-file, tls-key-file, tls-min-version, tls-cipher, max-conns, trusted-proxy, proxy-protocol; may be repeated")
 	f.StringSliceVar(&g.trusted, "trusted-proxy", nil, "address or range (10.0.0.0/8) of proxies whose X-Forwarded fields are believed; may be repeated")
 	f.StringSliceVar(&g.proxies, "proxy-protocol", nil, "address or range of load balancers whose connections begin with a PROXY header (version 1 or 2); may be repeated")
 	clientFlags(f, o)
@@ -135,7 +136,7 @@ func (s *session) settingsAgain() (app.Settings, error) {
 	}
 	o := &g.options
 	return app.Settings{
-		HTTPAddr: o.HTTPAddr, HTTPSAddr: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile,
+		HTTPAddr: o.HTTPAddr, HTTPSAddr: o.HTTPSAddr, CertFile: o.CertFile, KeyFile: o.KeyFile, HTTP3: o.HTTP3,
 		Listeners: o.Listeners, LogLevel: level,
 	}, err
 }

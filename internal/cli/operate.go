@@ -365,6 +365,8 @@ func parseListener(text string) (l gateway.Listener, err error) {
 			l.Address = value
 		case "tls":
 			l.TLS, err = strconv.ParseBool(value)
+		case "http3":
+			l.HTTP3, err = strconv.ParseBool(value)
 		case "tls-cert-file":
 			l.CertFile, err = filepath.Abs(value)
 		case "tls-key-file":
@@ -380,7 +382,7 @@ func parseListener(text string) (l gateway.Listener, err error) {
 		case "proxy-protocol":
 			proxies = append(proxies, value)
 		default:
-			return l, fmt.Errorf("listener %q has no field %q: name, address, tls, tls-cert-file, tls-key-file, tls-min-version, tls-cipher, max-conns, trusted-proxy, proxy-protocol", text, name)
+			return l, fmt.Errorf("listener %q has no field %q: name, address, tls, http3, tls-cert-file, tls-key-file, tls-min-version, tls-cipher, max-conns, trusted-proxy, proxy-protocol", text, name)
 		}
 		if err != nil {
 			return l, fmt.Errorf("%s of listener %q: %w", name, text, err)

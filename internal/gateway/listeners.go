@@ -18,6 +18,7 @@ import (
 	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/http2"
+	"hansa.dev/hansa/internal/gateway/http3"
 	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/gateway/listen"
 )
@@ -33,6 +34,8 @@ type Listener struct {
 	KeyFile  string `json:"tlsKeyFile,omitempty"`
 	// TLS makes it speak TLS with the certificates of the gateway. With CertFile it need not be set.
 	TLS bool `json:"tls,omitempty"`
+	// HTTP3 has it speak HTTP/3 too, on the UDP port of the same number. It needs TLS.
+	HTTP3 bool `json:"http3,omitempty"`
 	// TLSMinVersion is the lowest version of TLS: 1.2 or 1.3. "": that of the gateway.
 	TLSMinVersion string `json:"tlsMinVersion,omitempty"`
 	// TLSCiphers are the names of the cipher suites of TLS 1.2. None: those of the gateway.
@@ -70,6 +73,9 @@ func (l *Listener) Validate() error {
 	if err := t.Validate(); err != nil {
 		fault("%w", err)
 	}
+	if l.HTTP3 && !l.TLS && l.CertFile == "" {
+		fault("http3 needs tls or tlsCertFile")
+	}
 	if l.MaxConns < 0 {
 		fault("maxConns must not be negative, as %d is", l.MaxConns)
 	}
@@ -97,11 +103,37 @@ type door struct {
 	listener *listen.Listener
 	engine   *http1.Server
 	http2    *http2.Server
+	http3    *http3.Server      // nil: it does not speak that
 	secure   *secure            // nil: it speaks no TLS
 	stop     context.CancelFunc // ends accepting; set when it is open
+
+	announcer    *announcer
+	adopts       bool          // http3 is that of the door before, until this one comes into force
+	http3Options http3.Options // that it is to have then
 }
 
-func (d *door) engines() []engine { return []engine{d.engine, d.http2} }
+func (d *door) engines() []engine {
+	all := []engine{d.engine, d.http2}
+	if d.http3 != nil {
+		all = append(all, d.http3)
+	}
+	return all
+}
+
+// discard gives back the addresses of a door that was not opened.
+func (d *door) discard() error {
+	err := d.listener.Close()
+	if d.http3 != nil && !d.adopts {
+		err = errors.Join(err, d.http3.Close())
+	}
+	return err
+}
+
+// adopt takes over from the door before.
+func (d *door) adopt(was *door) {
+	was.http3 = nil
+	d.http3.Reconfigure(d.http3Options)
+}
 
 // doors are the listeners of a gateway. Those that were removed stay until their last connection has ended.
 type doors struct {
@@ -120,10 +152,10 @@ type doors struct {
 }
 
 // StandardListeners returns the listeners that a gateway has by itself: http, and https if there is an address for it.
-func StandardListeners(httpAddr, httpsAddr, certFile, keyFile string) []Listener {
+func StandardListeners(httpAddr, httpsAddr, certFile, keyFile string, http3 bool) []Listener {
 	all := []Listener{{Name: "http", Address: httpAddr}}
 	if httpsAddr != "" {
-		all = append(all, Listener{Name: "https", Address: httpsAddr, CertFile: certFile, KeyFile: keyFile, TLS: true})
+		all = append(all, Listener{Name: "https", Address: httpsAddr, CertFile: certFile, KeyFile: keyFile, TLS: true, HTTP3: http3})
 	}
 	return all
 }
@@ -136,7 +168,7 @@ func (g *Gateway) Bind(ctx context.Context) error {
 	o := &g.opts
 	err := g.readCertificates()
 	if err == nil {
-		err = g.SetListeners(ctx, append(StandardListeners(o.HTTPAddr, o.HTTPSAddr, o.CertFile, o.KeyFile), o.Listeners...))
+		err = g.SetListeners(ctx, append(StandardListeners(o.HTTPAddr, o.HTTPSAddr, o.CertFile, o.KeyFile, o.HTTP3), o.Listeners...))
 	}
 	if err == nil {
 		if g.adminListener = g.inherited(adminName, o.AdminAddr); g.adminListener == nil {
@@ -206,7 +238,7 @@ func (g *Gateway) editListeners(ctx context.Context, edit func([]Listener) ([]Li
 	}
 	if len(faults) > 0 {
 		for _, d := range made {
-			faults = append(faults, d.listener.Close())
+			faults = append(faults, d.discard())
 		}
 		return errors.Join(faults...)
 	}
@@ -284,18 +316,18 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 	if len(proxies) == 0 {
 		proxies = o.Proxies
 	}
-	d := &door{spec: spec}
+	d := &door{spec: spec, announcer: &announcer{Handler: g.core}}
 	rules := ingress.Rules{Trusted: trusted, Forwarded: o.Forwarded, Via: o.Via}
 	var err error
 	d.http2, err = http2.New(http2.Options{
-		Handler: g.core, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http2"), Registerer: o.Metrics,
+		Handler: d.announcer, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http2"), Registerer: o.Metrics,
 		Timeouts: http2.Timeouts(o.Timeouts), Limits: o.Limits, Rules: rules,
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.engine, err = http1.New(http1.Options{
-		Handler: g.core, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
+		Handler: d.announcer, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
 		Timeouts: o.Timeouts, Limits: o.Limits, Rules: rules,
 		HTTP2: func(h http1.HandOver) {
 			d.http2.Serve(http2.Conn{TCP: h.TCP, Stream: h.Stream, Read: h.Read, Scheme: h.Scheme, Peer: h.Peer})
@@ -322,7 +354,13 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 			return nil, err
 		}
 	}
-	d.listener, err = listen.New(ctx, lo)
+	inherited := lo.Inherited != nil
+	if d.listener, err = listen.New(ctx, lo); err != nil || !spec.HTTP3 {
+		return d, err
+	}
+	if err = g.addHTTP3(ctx, d, was, rules, inherited); err != nil {
+		err = errors.Join(err, d.listener.Close())
+	}
 	return d, err
 }
 
@@ -385,6 +423,9 @@ func (ds *doors) swap(next map[string]*door) bool {
 		for _, e := range d.engines() {
 			e.Leave(ds.leaving)
 		}
+		if d.adopts {
+			d.adopt(was[name])
+		}
 		if ds.opened {
 			ds.openLocked(d)
 		}
@@ -414,13 +455,16 @@ func (ds *doors) openLocked(d *door) {
 	if d.secure != nil {
 		ds.serving.Go(func() { ds.g.run(ctx, d.spec.Name+" certificates", d.secure.run) })
 	}
+	if d.http3 != nil && !d.adopts {
+		ds.serving.Go(func() { ds.g.run(ctx, d.spec.Name+" http3", d.http3.Run) })
+	}
 	ds.g.opts.Log.Info("listening", slog.String("listener", d.spec.Name), slog.String("address", d.listener.Addr().String()))
 }
 
 // retireLocked closes a door and lets its connections finish.
 func (ds *doors) retireLocked(d *door) {
 	if d.stop == nil {
-		_ = d.listener.Close()
+		_ = d.discard()
 		return
 	}
 	d.stop()
@@ -504,7 +548,7 @@ func (ds *doors) close() error {
 	ds.mu.Unlock()
 	var faults []error
 	for _, d := range all {
-		faults = append(faults, d.listener.Close())
+		faults = append(faults, d.discard())
 	}
 	if l := ds.g.adminListener; l != nil {
 		ds.g.adminListener = nil

@@ -36,6 +36,8 @@ type Options struct {
 	// while the gateway runs, are the default certificate of all listeners; without them it comes from elsewhere, or clients
 	// must ask for a name.
 	HTTPSAddr, CertFile, KeyFile string
+	// HTTP3 has HTTPSAddr take HTTP/3 too, on the UDP port of the same number.
+	HTTP3 bool
 	// TLS is what holds for TLS on all listeners.
 	TLS TLSOptions
 	// Listeners are further places where requests come in.

@@ -113,3 +113,24 @@ func BenchmarkObserve(b *testing.B) {
 		h.Observe(3 * time.Millisecond)
 	}
 }
+
+func TestRegister(t *testing.T) {
+	t.Parallel()
+	r := prometheus.NewRegistry()
+	count := func() prometheus.Counter {
+		return Register(r, prometheus.NewCounter(prometheus.CounterOpts{Name: "things_total", Help: "Things."}))
+	}
+	one, other := count(), count()
+	if one != other {
+		t.Error("the second is not the first")
+	}
+	if c := Register[prometheus.Collector](nil, one); c != one {
+		t.Error("without a registry another metric is returned")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("another metric of the same name is taken")
+		}
+	}()
+	Register(r, prometheus.NewGauge(prometheus.GaugeOpts{Name: "things_total", Help: "Other things."}))
+}

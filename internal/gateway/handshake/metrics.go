@@ -2,11 +2,12 @@ package handshake
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"hansa.dev/hansa/internal/telemetry"
 )
 
 type metrics struct {
@@ -15,7 +16,7 @@ type metrics struct {
 	pending  prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hansa_tls_handshakes_total",
@@ -31,18 +32,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Handshakes that are under way.",
 		}),
 	}
+	m.results, m.duration, m.pending = telemetry.Register(r, m.results), telemetry.Register(r, m.duration), telemetry.Register(r, m.pending)
 	for _, result := range []string{"full", "resumed", "failed", "timeout", "refused", "challenge"} {
 		m.results.WithLabelValues(result)
 	}
-	if r == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.results, m.duration, m.pending} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register the metrics of handshakes: %w", err)
-		}
-	}
-	return m, nil
+	return m
 }
 
 func (m *metrics) count(c *Conn, err error, took time.Duration) {

@@ -106,11 +106,7 @@ func New(o Options) (*Server, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, tickets: newTickets(o.Secrets, o.Now)}
-	var err error
-	if s.metrics, err = newMetrics(o.Registerer); err != nil {
-		return nil, err
-	}
+	s := &Server{opts: o, tickets: newTickets(o.Secrets, o.Now), metrics: newMetrics(o.Registerer)}
 	s.base = s.config(nil)
 	s.entry = s.Config(o.Protocols...)
 	s.challenge = &tls.Config{

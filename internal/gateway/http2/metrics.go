@@ -1,12 +1,11 @@
 package http2
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h2"
+	"hansa.dev/hansa/internal/telemetry"
 )
 
 type metrics struct {
@@ -43,11 +42,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	errs := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "hansa_http2_connection_errors_total", Help: "HTTP/2 connections that were ended for a fault of the client, by the code that the client was told.",
 	}, []string{"code"})
-	if r != nil {
-		m.conns, m.parked, m.panics = registered(r, m.conns), registered(r, m.parked), registered(r, m.panics)
-		m.refused, m.resets = registered(r, m.refused), registered(r, m.resets)
-		faults, errs = registered(r, faults), registered(r, errs)
-	}
+	m.conns, m.parked, m.panics = telemetry.Register(r, m.conns), telemetry.Register(r, m.parked), telemetry.Register(r, m.panics)
+	m.refused, m.resets = telemetry.Register(r, m.refused), telemetry.Register(r, m.resets)
+	faults, errs = telemetry.Register(r, faults), telemetry.Register(r, errs)
 	for _, code := range exchange.Codes() {
 		if code <= exchange.NotImplemented {
 			m.faults[code] = faults.WithLabelValues(code.String())
@@ -57,16 +54,4 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.errors[code] = errs.WithLabelValues(h2.ErrCode(code).String())
 	}
 	return m
-}
-
-// registered registers c, or returns what another server has registered: there is one for every listener.
-func registered[C prometheus.Collector](r prometheus.Registerer, c C) C {
-	err := r.Register(c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		return already.ExistingCollector.(C)
-	}
-	if err != nil {
-		panic(err) // as MustRegister does: it is a mistake in the program
-	}
-	return c
 }

@@ -61,7 +61,7 @@ func start(t *testing.T, o http3.Options, serve func(x *exchange.Exchange, d exc
 	r := &rig{roots: roots, done: make(chan record, 1000)}
 	o.Address, o.TLS, o.Handler = "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}}, handler{serve, r.done}
 	var err error
-	if r.Server, err = http3.New(t.Context(), o); err != nil {
+	if r.Server, err = http3.New(context.WithoutCancel(t.Context()), o); err != nil {
 		t.Fatal(err)
 	}
 	var running sync.WaitGroup
@@ -511,4 +511,46 @@ func TestTunnel(t *testing.T) {
 	if got := <-r.done; got != (record{101, exchange.CodeNone, 10, 10}) {
 		t.Errorf("%+v", got)
 	}
+}
+
+// TestPatient shows that a server waits for an address that another one still has.
+func TestPatient(t *testing.T) {
+	t.Parallel()
+	old := start(t, http3.Options{}, tell)
+	cert, roots := certificate(t)
+	o := http3.Options{
+		Address: old.Addr().String(), TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Handler: handler{tell, make(chan record, 10)},
+	}
+	if s, err := http3.New(t.Context(), o); err == nil {
+		s.Close()
+		t.Fatal("two servers have one address")
+	}
+	o.Patient = true
+	s, err := http3.New(t.Context(), o)
+	if err != nil || s.Addr() != nil {
+		t.Fatalf("New: %v", err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.Run(t.Context()); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	old.do(t, "GET", "/", nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := old.Drain(ctx); err != nil {
+		t.Errorf("Drain: %v", err)
+	}
+	trans := &qhttp3.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "a.test"}}
+	defer trans.Close()
+	next := rig{Server: s, url: old.url, client: &http.Client{Transport: trans}}
+	if resp, _ := next.do(t, "GET", "/", nil); resp.StatusCode != 200 {
+		t.Errorf("the next server answers %s", resp.Status)
+	}
+	trans.Close()
+	if err := s.Drain(ctx); err != nil {
+		t.Errorf("Drain: %v", err)
+	}
+	running.Wait()
 }

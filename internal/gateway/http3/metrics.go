@@ -1,6 +1,10 @@
 package http3
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hansa.dev/hansa/internal/telemetry"
+)
 
 type metrics struct {
 	conns   prometheus.Gauge
@@ -20,8 +24,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "hansa_http3_panics_total", Help: "Requests that ended with a panic of the engine, which is always a fault of the gateway.",
 		}),
 	}
-	if r != nil {
-		r.MustRegister(m.conns, m.refused, m.panics)
-	}
+	m.conns, m.refused, m.panics = telemetry.Register(r, m.conns), telemetry.Register(r, m.refused), telemetry.Register(r, m.panics)
 	return m
 }

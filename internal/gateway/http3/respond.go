@@ -55,8 +55,8 @@ func (st *stream) head(x *exchange.Exchange, body exchange.Source, status int) {
 	case x.Resp.Has(exchange.IDContentLength) && (x.Method.String() == http.MethodHead || x.Status == http.StatusNotModified):
 		h["Content-Length"] = []string{x.Resp.Known(exchange.IDContentLength).String()}
 	}
-	if st.srv.opts.Via != "" {
-		h.Add("Via", "3.0 "+st.srv.opts.Via)
+	if via := st.client.rules.Via; via != "" {
+		h.Add("Via", "3.0 "+via)
 	}
 	h["X-Request-Id"] = []string{x.ID.String()}
 	st.arm()

@@ -9,9 +9,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,8 +40,13 @@ type Timeouts struct {
 type Options struct {
 	// Address is the UDP address to listen on, host:port. Required.
 	Address string
+	// Patient has Run wait for an address that is in use, instead of New failing: for a process that takes over from one
+	// which still has clients.
+	Patient bool
 	// TLS are the certificates and what else there is to say of TLS; the protocol is added to it. Required.
 	TLS *tls.Config
+	// Describe returns what is known of a connection. Default: nothing is.
+	Describe func(tls.ConnectionState) *exchange.TLS
 	// Handler serves the exchanges. Required.
 	Handler exchange.Handler
 	// Rules tell what of a client is believed and what backends are told of it.
@@ -101,39 +106,76 @@ func setDefault[T comparable](v *T, d T) {
 type Server struct {
 	opts    Options
 	metrics *metrics
-	socket  net.PacketConn
-	quic    *quic.Transport
-	accept  *quic.Listener
 	http    *qhttp3.Server
 	works   sync.Pool // of *stream
+	terms   atomic.Pointer[terms]
 	open    atomic.Int64
 	arrived arrivals
 
 	mu      sync.Mutex
-	clients map[*client]struct{} // guarded by mu
+	clients map[*client]struct{}  // guarded by mu
+	bound   atomic.Pointer[bound] // set with mu held; nil while the address is waited for
+	closed  chan struct{}         // closed with mu held
 }
+
+// bound is what there is once the socket is.
+type bound struct {
+	socket net.PacketConn
+	quic   *quic.Transport
+	accept *quic.Listener
+}
+
+// terms are what new connections are taken under.
+type terms struct {
+	tls      *tls.Config
+	describe func(tls.ConnectionState) *exchange.TLS
+	rules    ingress.Rules
+}
+
+// Reconfigure has new connections taken by the TLS, Describe and Rules of o. Those that are open stay as they are.
+func (s *Server) Reconfigure(o Options) { s.terms.Store(&terms{o.TLS, o.Describe, o.Rules}) }
 
 // New binds the socket.
 func New(ctx context.Context, o Options) (*Server, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, metrics: newMetrics(o.Registerer), clients: map[*client]struct{}{}}
-	var lc net.ListenConfig
-	var err error
-	if s.socket, err = lc.ListenPacket(ctx, "udp", o.Address); err != nil {
-		return nil, fmt.Errorf("listen for http3 on %q: %w", o.Address, err)
-	}
-	s.quic = &quic.Transport{
-		Conn:                s.socket,
-		VerifySourceAddress: func(net.Addr) bool { return s.arrived.count(time.Now()) > verifyAbove },
-		ConnContext:         s.admit,
-	}
+	s := &Server{opts: o, metrics: newMetrics(o.Registerer), clients: map[*client]struct{}{}, closed: make(chan struct{})}
+	s.Reconfigure(o)
 	s.http = &qhttp3.Server{
 		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: o.MaxHead, IdleTimeout: o.Timeouts.Idle,
 		Logger: slog.New(slog.DiscardHandler), ConnContext: s.connContext,
 	}
-	s.accept, err = s.quic.Listen(qhttp3.ConfigureTLSConfig(o.TLS), &quic.Config{
+	if err := s.bind(ctx); err != nil && (!o.Patient || !errors.Is(err, syscall.EADDRINUSE)) {
+		return nil, err
+	}
+	return s, nil
+}
+
+// bind takes the address.
+func (s *Server) bind(ctx context.Context) error {
+	o := &s.opts
+	var lc net.ListenConfig
+	socket, err := lc.ListenPacket(ctx, "udp", o.Address)
+	if err != nil {
+		return fmt.Errorf("listen for http3 on %q: %w", o.Address, err)
+	}
+	b := &bound{socket: socket}
+	b.quic = &quic.Transport{
+		Conn:                socket,
+		VerifySourceAddress: func(net.Addr) bool { return s.arrived.count(time.Now()) > verifyAbove },
+		ConnContext:         s.admit,
+	}
+	current := &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		config := s.terms.Load().tls
+		if config.GetConfigForClient != nil {
+			if own, err := config.GetConfigForClient(hello); own != nil || err != nil {
+				return own, err
+			}
+		}
+		return config, nil
+	}}
+	b.accept, err = b.quic.Listen(qhttp3.ConfigureTLSConfig(current), &quic.Config{
 		HandshakeIdleTimeout:           o.Timeouts.Handshake,
 		MaxIdleTimeout:                 o.Timeouts.Idle,
 		MaxIncomingStreams:             int64(o.MaxStreams),
@@ -144,9 +186,21 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		MaxConnectionReceiveWindow:     connectionWindow,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for http3 on %q: %w", o.Address, err), s.socket.Close())
+		return errors.Join(fmt.Errorf("listen for http3 on %q: %w", o.Address, err), socket.Close())
 	}
-	return s, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closed:
+		return errors.Join(http.ErrServerClosed, b.close())
+	default:
+	}
+	s.bound.Store(b)
+	return nil
+}
+
+func (b *bound) close() error {
+	return errors.Join(b.accept.Close(), b.quic.Close(), ignoreClosed(b.socket.Close()))
 }
 
 // errTooMany refuses a connection.
@@ -174,6 +228,8 @@ type clientKey struct{}
 type client struct {
 	ingress.Client
 	conn   *quic.Conn
+	rules  *ingress.Rules
+	tls    *exchange.TLS
 	active atomic.Int32 // requests that are under way
 	ended  atomic.Int64 // when the last one ended, in Unix nanoseconds
 	mu     sync.Mutex
@@ -181,9 +237,13 @@ type client struct {
 }
 
 func (s *Server) connContext(ctx context.Context, c *quic.Conn) context.Context {
-	peer := client{conn: c}
+	t := s.terms.Load()
+	peer := client{conn: c, rules: &t.rules}
+	if t.describe != nil {
+		peer.tls = t.describe(c.ConnectionState().TLS)
+	}
 	if a, ok := c.RemoteAddr().(*net.UDPAddr); ok {
-		peer.Client = s.opts.Rules.Client(a.AddrPort())
+		peer.Client = peer.rules.Client(a.AddrPort())
 	}
 	peer.ids.Seed(rand.Uint64(), rand.Uint64())
 	s.mu.Lock()
@@ -197,21 +257,38 @@ func (s *Server) connContext(ctx context.Context, c *quic.Conn) context.Context 
 	return context.WithValue(ctx, clientKey{}, &peer)
 }
 
-// Addr returns the address that the socket is bound to.
-func (s *Server) Addr() net.Addr { return s.socket.LocalAddr() }
-
-// AltSvc returns the value of Alt-Svc (RFC 7838) by which other protocols tell of this one.
-func (s *Server) AltSvc() string {
-	port := 0
-	if a, ok := s.Addr().(*net.UDPAddr); ok {
-		port = a.Port
+// Addr returns the address that the socket is bound to; nil if it is not yet.
+func (s *Server) Addr() net.Addr {
+	b := s.bound.Load()
+	if b == nil {
+		return nil
 	}
-	return `h3=":` + strconv.Itoa(port) + `"; ma=86400`
+	return b.socket.LocalAddr()
 }
 
-// Run serves until Drain or Close.
-func (s *Server) Run(context.Context) error {
-	if err := s.http.ServeListener(s.accept); !errors.Is(err, http.ErrServerClosed) {
+// Bound tells whether the address has been taken.
+func (s *Server) Bound() bool { return s.bound.Load() != nil }
+
+// bindPause is the time between two attempts to get an address that is in use.
+const bindPause = 100 * time.Millisecond
+
+// Run serves until Drain, Close or the end of ctx. The latter only ends waiting for an address.
+func (s *Server) Run(ctx context.Context) error {
+	retry := time.NewTicker(bindPause)
+	defer retry.Stop()
+	for !s.Bound() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.closed:
+			return nil
+		case <-retry.C:
+		}
+		if err := s.bind(ctx); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			return ignoreClosed(err)
+		}
+	}
+	if err := s.http.ServeListener(s.bound.Load().accept); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("accept http3 connections: %w", err)
 	}
 	return nil
@@ -244,6 +321,16 @@ func (s *Server) Drain(ctx context.Context) error {
 	}
 }
 
+// Leave does nothing: HTTP/3 has no way to end a connection with a response that could be taken back. CloseIdle and Drain
+// end connections.
+func (s *Server) Leave(bool) {}
+
+// CloseIdle closes the connections that have been without requests for a while.
+func (s *Server) CloseIdle() { s.closeIdle(time.Now()) }
+
+// Connections is the number of open connections, handshakes included.
+func (s *Server) Connections() int { return int(s.open.Load()) }
+
 // closeIdle closes the connections that have been without requests for a while.
 func (s *Server) closeIdle(now time.Time) {
 	s.mu.Lock()
@@ -257,11 +344,22 @@ func (s *Server) closeIdle(now time.Time) {
 
 // Close ends everything at once. It may be called again.
 func (s *Server) Close() error {
-	return errors.Join(s.http.Close(), s.accept.Close(), s.quic.Close(), ignoreClosed(s.socket.Close()))
+	s.mu.Lock()
+	select {
+	case <-s.closed:
+	default:
+		close(s.closed)
+	}
+	s.mu.Unlock()
+	err := s.http.Close()
+	if b := s.bound.Load(); b != nil {
+		err = errors.Join(err, b.close())
+	}
+	return err
 }
 
 func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err

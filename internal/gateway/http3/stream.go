@@ -124,6 +124,7 @@ func (st *stream) begin() error {
 	x, r := &st.x, st.r
 	x.Start, x.Protocol, x.Scheme = time.Now(), exchange.HTTP3, "https"
 	c := st.client
+	x.TLS = c.tls
 	c.mu.Lock()
 	c.ids.Next(&x.ID)
 	c.mu.Unlock()
@@ -145,7 +146,7 @@ func (st *stream) begin() error {
 	if !st.fields(r.Header) {
 		return errTooManyFields
 	}
-	if f := st.srv.opts.Announce(x, &c.Client, "3.0"); f != nil {
+	if f := c.rules.Announce(x, &c.Client, "3.0"); f != nil {
 		return f
 	}
 	if extended(r) {

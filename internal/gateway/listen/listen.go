@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"hansa.dev/hansa/internal/telemetry"
 )
 
 // Options configure a Listener.
@@ -83,10 +85,7 @@ func newListener(ctx context.Context, o Options) (*Listener, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Log = o.Log.With(slog.String("listener", o.Name))
-	m, err := newMetrics(o.Registerer, o.Name)
-	if err != nil {
-		return nil, err
-	}
+	m := newMetrics(o.Registerer, o.Name)
 	if o.Inherited != nil {
 		return &Listener{opts: o, listener: o.Inherited, metrics: m, stopped: make(chan struct{})}, nil
 	}
@@ -194,7 +193,7 @@ func (l *Listener) take(ctx context.Context, c net.Conn) {
 
 type metrics struct{ accepted, refused, failed, unproxied prometheus.Counter }
 
-func newMetrics(r prometheus.Registerer, name string) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, name string) *metrics {
 	conns := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "hansa_listener_connections_total",
 		Help: "Connections that came in, by what became of them: accepted, or refused since there were too many.",
@@ -207,37 +206,12 @@ func newMetrics(r prometheus.Registerer, name string) (*metrics, error) {
 		Name: "hansa_listener_proxy_header_errors_total",
 		Help: "Connections of load balancers that were closed since they did not begin with a PROXY header.",
 	}, []string{"listener"})
-	if r != nil {
-		var err error
-		if unproxied, err = registered(r, unproxied); err != nil {
-			return nil, err
-		}
-		if conns, err = registered(r, conns); err != nil {
-			return nil, err
-		}
-		if failed, err = registered(r, failed); err != nil {
-			return nil, err
-		}
-	}
+	conns, failed, unproxied = telemetry.Register(r, conns), telemetry.Register(r, failed), telemetry.Register(r, unproxied)
 	return &metrics{
 		accepted: conns.WithLabelValues(name, "accepted"),
 		refused:  conns.WithLabelValues(name, "refused"),
 		failed:   failed.WithLabelValues(name),
 
 		unproxied: unproxied.WithLabelValues(name),
-	}, nil
-}
-
-// registered registers v, or returns what another listener has registered.
-func registered(r prometheus.Registerer, v *prometheus.CounterVec) (*prometheus.CounterVec, error) {
-	err := r.Register(v)
-	if err == nil {
-		return v, nil
 	}
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if v, ok := already.ExistingCollector.(*prometheus.CounterVec); ok {
-			return v, nil
-		}
-	}
-	return nil, fmt.Errorf("register the metrics of listeners: %w", err)
 }

@@ -159,10 +159,7 @@ func (s *starved) Close() error { close(s.more); return nil }
 func TestOutOfFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, err := newMetrics(nil, "http")
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := newMetrics(nil, "http")
 		s := &starved{fails: 12, more: make(chan net.Conn)}
 		l := &Listener{opts: Options{Name: "http", MaxConns: 1, Serve: echo, Log: slog.New(slog.DiscardHandler)}, listener: s, metrics: m, stopped: make(chan struct{})}
 		ctx, cancel := context.WithCancel(t.Context())
