@@ -29,9 +29,10 @@ import (
 
 // rig is a listener with TLS, rules and the HTTP/1.1 engine, which answers with what it has admitted.
 type rig struct {
-	server *Server
-	addr   string
-	rules  atomic.Pointer[map[string]*Rule] // by hostname
+	server  *Server
+	addr    string
+	metrics *prometheus.Registry             // of the engine
+	rules   atomic.Pointer[map[string]*Rule] // by hostname
 }
 
 var serverCA struct {
@@ -79,7 +80,8 @@ func newRig(t testing.TB, o Options) *rig {
 	}
 	sw := sweep.New()
 	ctx, cancel := context.WithCancel(context.Background())
-	engine, err := http1.New(http1.Options{Handler: r, Sweeper: sw})
+	r.metrics = prometheus.NewRegistry()
+	engine, err := http1.New(http1.Options{Handler: r, Sweeper: sw, Registerer: r.metrics, Timeouts: http1.Timeouts{Park: 200 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +117,20 @@ func newRig(t testing.TB, o Options) *rig {
 		wg.Wait()
 	})
 	return r
+}
+
+// parked is how many connections have given back their memory.
+func (r *rig) parked() int {
+	all, err := r.metrics.Gather()
+	if err != nil {
+		return -1
+	}
+	for _, m := range all {
+		if m.GetName() == "hansa_http1_parked_connections" {
+			return int(m.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	return -1
 }
 
 // Serve implements exchange.Handler.
