@@ -1,13 +1,5 @@
 package v1
 
-// BackendTLS tells how to verify an https backend.
-type BackendTLS struct {
-	// ServerName is the name that the certificate must carry. Default: the host of the endpoint.
-	ServerName string `json:"serverName,omitempty"`
-	// CA is one or more PEM certificates to trust instead of the system's.
-	CA string `json:"ca,omitempty"`
-}
-
 // APISpec describes an API: a base path, its operations, where they are forwarded and what is checked on the way.
 // Every change of the spec makes a new immutable revision.
 type APISpec struct {

@@ -38,7 +38,7 @@ func backend(o *v1.Object) snapshot.Backend {
 		b.HTTPVersion = s.HTTPVersion
 	}
 	if s.TLS != nil {
-		b.ServerName, b.CA = s.TLS.ServerName, s.TLS.CA
+		b.ServerName, b.CA, b.TLSRules = s.TLS.ServerName, s.TLS.CA, tlsRules(s.TLS)
 	}
 	b.Endpoints = make([]snapshot.Endpoint, len(s.Endpoints))
 	for i, e := range s.Endpoints {
@@ -64,6 +64,16 @@ func backend(o *v1.Object) snapshot.Backend {
 		b.MaxResponseBytes, b.MaxHeadBytes, b.MaxHeadFields = l.Bytes, l.HeaderBytes, l.Headers
 	}
 	return b
+}
+
+// tlsRules returns what the first form of entries does not know; nil if that is nothing.
+func tlsRules(t *v1.BackendTLS) *snapshot.TLSRules {
+	if len(t.SubjectNames)+len(t.Ciphers) == 0 && t.MinVersion == "" && t.ClientCertificate == "" {
+		return nil
+	}
+	return &snapshot.TLSRules{
+		SubjectNames: t.SubjectNames, MinVersion: t.MinVersion, Ciphers: t.Ciphers, ClientCertificate: t.ClientCertificate,
+	}
 }
 
 func millis(d v1.Duration) int64 { return d.Std().Milliseconds() }

@@ -10,6 +10,7 @@ import (
 	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/http2"
+	"hansa.dev/hansa/internal/x/tlsnames"
 )
 
 // TLSOptions are what holds for TLS on all listeners.
@@ -33,10 +34,10 @@ type TLSOptions struct {
 
 // Validate returns what is wrong with o.
 func (o *TLSOptions) Validate() error {
-	if _, err := handshake.ParseVersion(o.MinVersion); err != nil {
+	if _, err := tlsnames.Version(o.MinVersion); err != nil {
 		return fmt.Errorf("lowest version of TLS: %w", err)
 	}
-	if _, err := handshake.ParseCiphers(o.Ciphers); err != nil {
+	if _, err := tlsnames.Ciphers(o.Ciphers); err != nil {
 		return fmt.Errorf("cipher suites: %w", err)
 	}
 	return nil
@@ -110,12 +111,12 @@ func (g *Gateway) newSecure(spec *Listener, protocols []string) (_ *secure, err 
 		Certificates: store, Rule: g.core.rule, Protocols: protocols, AnyHost: o.TLS.AnyHost,
 		Secrets: o.TLS.Secrets, Log: log, Registerer: o.Metrics,
 	}
-	if ho.MinVersion, err = handshake.ParseVersion(firstOf(spec.TLSMinVersion, o.TLS.MinVersion)); err == nil {
+	if ho.MinVersion, err = tlsnames.Version(firstOf(spec.TLSMinVersion, o.TLS.MinVersion)); err == nil {
 		names := spec.TLSCiphers
 		if len(names) == 0 {
 			names = o.TLS.Ciphers
 		}
-		ho.Ciphers, err = handshake.ParseCiphers(names)
+		ho.Ciphers, err = tlsnames.Ciphers(names)
 	}
 	if err == nil {
 		s.handshake, err = handshake.New(ho)

@@ -41,6 +41,7 @@ func enums() map[string][]string {
 		"ClientCertificate.mode":    {"none", "optional", "required"},
 		"ClientCertificate.forward": {"none", "certificate", "chain"},
 		"HostTLS.minVersion":        {"1.2", "1.3"},
+		"BackendTLS.minVersion":     {"1.2", "1.3"},
 		"Definition.format":         {"openapi"},
 		"RateLimitPolicy.by":        {"subscription", "application", "clientIP", "api"},
 		"QuotaPolicy.by":            {"subscription", "application", "api"},

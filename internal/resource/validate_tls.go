@@ -4,9 +4,11 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/x/tlsnames"
 )
 
 // maxDepth bounds how many certificates may stand between a client's and its CA.
@@ -32,6 +34,60 @@ func (c *checker) hostTLS(t *v1.HostTLS) {
 		c.number(path+".maxDepth", int64(cert.MaxDepth), 1, maxDepth)
 	}
 	c.authorities(path+".ca", cert.CA)
+}
+
+// The limits of what is said of TLS to a backend.
+const (
+	maxSubjectNames = 64
+	maxCiphers      = 32
+)
+
+// backendTLS checks what is said of TLS to a backend.
+func (c *checker) backendTLS(b *v1.BackendSpec) {
+	t := b.TLS
+	if b.Protocol != "https" {
+		c.fault("spec.tls", CodeInvalid, b.Protocol, "it means nothing unless the protocol is https", "write protocol: https, or remove the field")
+	}
+	if s := t.ServerName; s != "" {
+		if fault := hostFault(s); fault != "" {
+			c.fault("spec.tls.serverName", CodeInvalid, s, fmt.Sprintf("%q is not a host name: %s", shorten(s), fault), "write the DNS name that the certificate carries")
+		}
+	}
+	c.authorities("spec.tls.ca", t.CA)
+	c.enum("spec.tls.minVersion", "BackendTLS.minVersion", t.MinVersion)
+	if len(t.SubjectNames) > maxSubjectNames {
+		c.tooMany("spec.tls.subjectNames", len(t.SubjectNames), maxSubjectNames)
+	}
+	for i, name := range t.SubjectNames {
+		if fault := subjectNameFault(name); fault != "" {
+			c.fault(index("spec.tls.subjectNames", i), CodeInvalid, name, fmt.Sprintf("%q is not a name of a certificate: %s", shorten(name), fault), `write a DNS name, an IP address or a URI such as "spiffe://example.com/catalog"`)
+		}
+	}
+	if len(t.Ciphers) > maxCiphers {
+		c.tooMany("spec.tls.ciphers", len(t.Ciphers), maxCiphers)
+	}
+	for i, name := range t.Ciphers {
+		if _, err := tlsnames.Ciphers([]string{name}); err != nil {
+			c.fault(index("spec.tls.ciphers", i), CodeInvalid, name, err.Error(), "write the name of a cipher suite of TLS 1.2")
+		}
+	}
+	if t.ClientCertificate != "" {
+		c.ref("spec.tls.clientCertificate", t.ClientCertificate)
+	}
+}
+
+// subjectNameFault tells what is wrong with a name that a certificate is to carry.
+func subjectNameFault(name string) string {
+	if scheme, rest, ok := strings.Cut(name, "://"); ok {
+		if scheme == "" || rest == "" || len(name) > 2048 || strings.ContainsAny(name, " \t\r\n") {
+			return "the URI has no scheme, no host, or blanks"
+		}
+		return ""
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return ""
+	}
+	return hostFault(name)
 }
 
 // authorities checks certificates of CAs in PEM; none are fine.

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +34,39 @@ func TestHostTLS(t *testing.T) {
 			Spec:     &v1.EnvironmentGroupSpec{Hostnames: []string{"a.example"}, Environments: []string{"prod"}, TLS: test.tls},
 		}
 		o.Kind = v1.KindEnvironmentGroup
+		var got []string
+		for _, f := range Validate(o) {
+			got = append(got, f.Path)
+		}
+		if got := strings.Join(got, " "); got != test.want {
+			t.Errorf("%s: faults at %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func TestBackendTLS(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		tls  v1.BackendTLS
+		want string // the paths at fault
+	}{
+		{"empty", v1.BackendTLS{}, ""},
+		{"all", v1.BackendTLS{
+			ServerName: "a.internal", SubjectNames: []string{"a.internal", "10.0.0.1", "spiffe://example.com/a"}, MinVersion: "1.3",
+			Ciphers: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}, ClientCertificate: "mine",
+		}, ""},
+		{"names", v1.BackendTLS{SubjectNames: []string{"a b", "://x", "spiffe://", "a.internal"}}, "spec.tls.subjectNames[0] spec.tls.subjectNames[1] spec.tls.subjectNames[2]"},
+		{"many names", v1.BackendTLS{SubjectNames: slices.Repeat([]string{"a.internal"}, maxSubjectNames+1)}, "spec.tls.subjectNames"},
+		{"version", v1.BackendTLS{MinVersion: "1.0"}, "spec.tls.minVersion"},
+		{"ciphers", v1.BackendTLS{Ciphers: []string{"RC4", "TLS_AES_128_GCM_SHA256"}}, "spec.tls.ciphers[0] spec.tls.ciphers[1]"},
+		{"certificate", v1.BackendTLS{ClientCertificate: "Not A Name"}, "spec.tls.clientCertificate"},
+	} {
+		o := &v1.Object{
+			Metadata: v1.Metadata{Name: "a", Organization: "default"}, Kind: v1.KindBackend,
+			Spec: &v1.BackendSpec{Protocol: "https", TLS: &test.tls, Endpoints: []v1.Endpoint{{Address: "a.internal:443"}}},
+		}
+		Default(o)
 		var got []string
 		for _, f := range Validate(o) {
 			got = append(got, f.Path)

@@ -43,15 +43,3 @@ func (c *checker) environmentGroup(g *v1.EnvironmentGroupSpec) {
 		c.hostTLS(g.TLS)
 	}
 }
-
-func (c *checker) backendTLS(b *v1.BackendSpec) {
-	if b.Protocol != "https" {
-		c.fault("spec.tls", CodeInvalid, b.Protocol, "it means nothing unless the protocol is https", "write protocol: https, or remove the field")
-	}
-	if s := b.TLS.ServerName; s != "" {
-		if fault := hostFault(s); fault != "" {
-			c.fault("spec.tls.serverName", CodeInvalid, s, fmt.Sprintf("%q is not a host name: %s", shorten(s), fault), "write the DNS name that the certificate carries")
-		}
-	}
-	c.authorities("spec.tls.ca", b.TLS.CA)
-}

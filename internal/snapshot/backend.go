@@ -42,6 +42,7 @@ type Backend struct {
 	Retries     *Retries     `json:"retries,omitempty"`
 	Hedging     *Hedging     `json:"hedging,omitempty"`
 	Breaker     *Breaker     `json:"breaker,omitempty"`
+	TLSRules    *TLSRules    `json:"tlsRules,omitempty"`
 
 	MaxResponseBytes int64 `json:"maxResponseBytes,omitempty"`
 	MaxHeadBytes     int   `json:"maxHeadBytes,omitempty"`
@@ -169,6 +170,14 @@ type Breaker struct {
 	Retries     int `json:"retries,omitempty"`
 }
 
+// TLSRules is what else there is to say of TLS to a backend.
+type TLSRules struct {
+	SubjectNames      []string `json:"subjectNames,omitempty"`
+	MinVersion        string   `json:"minVersion,omitempty"`
+	Ciphers           []string `json:"ciphers,omitempty"`
+	ClientCertificate string   `json:"clientCertificate,omitempty"` // name within the organization
+}
+
 // Reader returns the form that readers must know to run b.
 func (b *Backend) Reader() uint16 {
 	for _, e := range b.Endpoints {
@@ -178,7 +187,7 @@ func (b *Backend) Reader() uint16 {
 	}
 	if b.Discovery != nil || b.HTTPVersion != "" || b.ProxyProtocol != "" || b.TryMillis != 0 || b.TotalMillis != 0 ||
 		b.MaxAgeMillis != 0 || b.MaxUses != 0 || b.Balance != nil || b.HealthCheck != nil || b.Outliers != nil || b.Retries != nil ||
-		b.Hedging != nil || b.Breaker != nil || b.MaxResponseBytes != 0 || b.MaxHeadBytes != 0 || b.MaxHeadFields != 0 {
+		b.Hedging != nil || b.Breaker != nil || b.TLSRules != nil || b.MaxResponseBytes != 0 || b.MaxHeadBytes != 0 || b.MaxHeadFields != 0 {
 		return BackendReader
 	}
 	return 1

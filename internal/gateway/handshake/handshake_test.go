@@ -312,16 +312,6 @@ func TestVersions(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"TLS_RSA_WITH_RC4_128_SHA", "TLS_AES_128_GCM_SHA256", "nonsense", ""} {
-		if c, err := ParseCiphers([]string{name}); err == nil {
-			t.Errorf("ParseCiphers(%q) = %v", name, c)
-		}
-	}
-	for _, v := range []string{"1.1", "1.4", "TLS1.2"} {
-		if n, err := ParseVersion(v); err == nil {
-			t.Errorf("ParseVersion(%q) = %x", v, n)
-		}
-	}
 	for _, c := range []snapshot.HostTLS{
 		{MinVersion: "1.0"}, {ClientCertificate: "x"}, {ForwardClient: "x"}, {ClientCertificate: "required"},
 	} {

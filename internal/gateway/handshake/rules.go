@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/x/tlsnames"
 )
 
 // Mode says what is asked of clients.
@@ -66,7 +67,7 @@ type ruleConfig struct {
 func NewRule(name string, content *snapshot.HostTLS) (*Rule, error) {
 	r := &Rule{Name: name, depth: defaultDepth}
 	var err error
-	if r.minVersion, err = ParseVersion(content.MinVersion); err != nil {
+	if r.minVersion, err = tlsnames.Version(content.MinVersion); err != nil {
 		return nil, fmt.Errorf("minVersion: %w", err)
 	}
 	switch content.ClientCertificate {
@@ -111,41 +112,4 @@ func digest(name string, content *snapshot.HostTLS) (d [16]byte) {
 	}
 	copy(d[:], h.Sum(nil))
 	return d
-}
-
-// ParseVersion reads a version of TLS as it is written in configurations: 1.2 or 1.3. "" is 0.
-func ParseVersion(text string) (uint16, error) {
-	switch text {
-	case "":
-		return 0, nil
-	case "1.2":
-		return tls.VersionTLS12, nil
-	case "1.3":
-		return tls.VersionTLS13, nil
-	}
-	return 0, fmt.Errorf("%q is not a version of TLS that is served here; write 1.2 or 1.3", text)
-}
-
-// ParseCiphers reads names of cipher suites of TLS 1.2, such as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256. Those of TLS 1.3
-// cannot be chosen, and those that are known to be weak are refused.
-func ParseCiphers(names []string) ([]uint16, error) {
-	var all []uint16
-	for _, name := range names {
-		found := false
-		for _, suite := range tls.CipherSuites() {
-			if suite.Name == name && suite.SupportedVersions[0] != tls.VersionTLS13 {
-				all, found = append(all, suite.ID), true
-			}
-		}
-		if found {
-			continue
-		}
-		for _, suite := range tls.InsecureCipherSuites() {
-			if suite.Name == name {
-				return nil, fmt.Errorf("the cipher suite %s is weak and not served", name)
-			}
-		}
-		return nil, fmt.Errorf("%q is not a cipher suite of TLS 1.2; one is TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", name)
-	}
-	return all, nil
 }

@@ -34,6 +34,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Random returns random numbers. Default: those of math/rand/v2.
 	Random func() uint64
+	// Certificates are what to show to backends that ask for one. Default: there are none.
+	Certificates Certificates
 	// Limits bound the head of a response. Default: a head of 64 KiB with 200 fields.
 	Limits h1.Limits
 }
@@ -171,7 +173,7 @@ func (r *Registry) Prepare(site string, all []snapshot.Backend) (*Plan, error) {
 			p.backends[k] = planned{b, old}
 			continue
 		}
-		s, err := newSettings(&all[i], old, r.opts.Limits)
+		s, err := newSettings(&all[i], old, &r.opts)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("backend %q of organization %q: %w", k.name, k.organization, err))
 			continue

@@ -3,7 +3,6 @@ package upstream
 import (
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -68,7 +67,7 @@ func defaultRetries() snapshot.Retries {
 }
 
 // newSettings checks the content of an entry. What old has and need not be made anew is taken over.
-func newSettings(content *snapshot.Backend, old *settings, limits h1.Limits) (*settings, error) {
+func newSettings(content *snapshot.Backend, old *settings, o *Options) (*settings, error) {
 	s := &settings{
 		content:     *content,
 		static:      content.Endpoints,
@@ -86,7 +85,7 @@ func newSettings(content *snapshot.Backend, old *settings, limits h1.Limits) (*s
 		maxUses:     content.MaxUses,
 		maxBytes:    content.MaxResponseBytes,
 		http10:      content.HTTPVersion == "1.0",
-		limits:      h1.Limits{Head: cmp.Or(content.MaxHeadBytes, limits.Head), Fields: cmp.Or(content.MaxHeadFields, limits.Fields)},
+		limits:      h1.Limits{Head: cmp.Or(content.MaxHeadBytes, o.Limits.Head), Fields: cmp.Or(content.MaxHeadFields, o.Limits.Fields)},
 	}
 	if content.Breaker != nil {
 		s.breaker = *content.Breaker
@@ -111,7 +110,7 @@ func newSettings(content *snapshot.Backend, old *settings, limits h1.Limits) (*s
 	case s.sameTLS(old):
 		s.tls = old.tls
 	case content.TLS:
-		cfg, err := tlsConfig(content)
+		cfg, err := tlsConfig(content, o.Certificates)
 		if err != nil {
 			return nil, err
 		}
@@ -127,8 +126,7 @@ func newSettings(content *snapshot.Backend, old *settings, limits h1.Limits) (*s
 
 // sameTLS tells whether connections are secured as old says.
 func (s *settings) sameTLS(old *settings) bool {
-	return old != nil && old.content.TLS == s.content.TLS && old.content.ServerName == s.content.ServerName &&
-		old.content.CA == s.content.CA
+	return old != nil && sameTLS(&old.content, &s.content)
 }
 
 // sameWire tells whether connections that were made as old says can be used further.
@@ -233,20 +231,4 @@ func millis(ms int64, fallback time.Duration) time.Duration {
 		return fallback
 	}
 	return time.Duration(ms) * time.Millisecond
-}
-
-func tlsConfig(content *snapshot.Backend) (*tls.Config, error) {
-	cfg := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         content.ServerName, // empty: the endpoint's host, set where the connection is made
-		ClientSessionCache: tls.NewLRUClientSessionCache(64),
-		NextProtos:         []string{"http/1.1"},
-	}
-	if content.CA != "" {
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM([]byte(content.CA)) {
-			return nil, errors.New("tls.ca holds no PEM certificate")
-		}
-	}
-	return cfg, nil
 }
