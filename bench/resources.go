@@ -63,7 +63,8 @@ func proxyDocuments(backend string) string {
 	d.api("plain", "bench", &v1.APISpec{BasePath: "/plain/v1", Backend: groupName, Operations: append(item,
 		v1.Operation{Name: "createItem", Method: "POST", Path: "/items"})})
 	d.api("bytes", "bench", &v1.APISpec{BasePath: "/bytes", Backend: groupName, Operations: []v1.Operation{
-		{Name: "getBytes", Method: "GET", Path: "/{size}"}}})
+		{Name: "getBytes", Method: "GET", Path: "/{size}"},
+	}})
 	d.api("keyed", "bench", &v1.APISpec{BasePath: "/keyed/v1", Backend: groupName, Operations: item, Policies: v1.Policies{
 		Request: []v1.Policy{{APIKey: &v1.APIKeyPolicy{}}, {Quota: &v1.QuotaPolicy{}}},
 	}})

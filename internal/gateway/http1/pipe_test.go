@@ -1,6 +1,7 @@
 package http1_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"bufio"
 
 	"hansa.dev/hansa/internal/snapshot"
 )

@@ -120,7 +120,7 @@ func (c *conn) appendHead(out []byte, x *exchange.Exchange, body exchange.Source
 	}
 	if !x.Resp.Has(exchange.IDDate) {
 		out = append(out, "Date: "...)
-		out = append(out, c.srv.date.get(x.Start.Add(x.Upstream))...)
+		out = append(out, c.srv.date.At(x.Start.Add(x.Upstream))...)
 		out = append(out, '\r', '\n')
 	}
 	out = append(append(out, "X-Request-Id: "...), x.ID[:]...)

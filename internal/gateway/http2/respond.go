@@ -84,7 +84,7 @@ func (s *stream) appendHead(out []byte, x *exchange.Exchange, body exchange.Sour
 	}
 	srv := s.c.srv
 	if !x.Resp.Has(exchange.IDDate) {
-		out = h2.AppendField(out, exchange.IDDate, "date", srv.date.get(x.Start.Add(x.Upstream)))
+		out = h2.AppendField(out, exchange.IDDate, "date", srv.date.At(x.Start.Add(x.Upstream)))
 	}
 	return h2.AppendField(out, exchange.IDXRequestID, "x-request-id", x.ID[:])
 }

@@ -17,6 +17,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/ingress"
+	"hansa.dev/hansa/internal/x/httpdate"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -101,7 +102,7 @@ func setDefault[T comparable](v *T, d T) {
 type Server struct {
 	Options
 	metrics *metrics
-	date    dateCache
+	date    httpdate.Clock
 	works   sync.Pool // of *work
 	leaving atomic.Bool
 

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -201,9 +202,7 @@ func (p *Opener) commitLocked(c *Change) {
 		}
 		entries = append(entries, certs.Entry{ID: key, Names: slices.Clone(o.spec.Hostnames), Certificate: o.cert})
 	}
-	for key, spec := range c.failed {
-		p.waiting[key] = spec
-	}
+	maps.Copy(p.waiting, c.failed)
 	if len(entries)+len(gone) > 0 {
 		if err := p.opts.Certificates.Update(certs.SourceResources, entries, gone); err != nil {
 			p.opts.Log.Error("certificates of the configuration are not in force", "err", err)
@@ -246,9 +245,7 @@ func (p *Opener) pending() map[string]snapshot.Certificate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := make(map[string]snapshot.Certificate, len(p.waiting))
-	for key, spec := range p.waiting {
-		out[key] = spec
-	}
+	maps.Copy(out, p.waiting)
 	return out
 }
 

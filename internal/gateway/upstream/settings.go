@@ -218,12 +218,7 @@ func (r *retries) on(code exchange.Code) bool {
 
 // repeatable tells whether a request of that method may be sent twice.
 func (r *retries) repeatable(method []byte) bool {
-	for _, m := range r.methods {
-		if string(method) == m {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.methods, string(method))
 }
 
 func millis(ms int64, fallback time.Duration) time.Duration {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -101,12 +102,7 @@ func (c *call) admit() bool {
 }
 
 func (c *call) hasTried(e *endpoint) bool {
-	for _, t := range c.tried[:c.n] {
-		if t == e {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.tried[:c.n], e)
 }
 
 func (c *call) forgetTried() { c.n = 0 }
