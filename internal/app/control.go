@@ -144,7 +144,19 @@ func (c *Control) openRecord(ctx context.Context) (err error) {
 		return err
 	}
 	c.onStop("record", 20*time.Second, func(context.Context) error { return c.record.Close() })
+	c.run("record", c.awaitFailure)
 	return nil
+}
+
+// awaitFailure ends the node when its record can no longer be written or followed. It would answer reads with what is
+// old and refuse all else; a new start reads what is on the disk and checks it.
+func (c *Control) awaitFailure(ctx context.Context) error {
+	select {
+	case <-c.record.Failed():
+		return c.record.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (c *Control) openKeys(ctx context.Context) (err error) {

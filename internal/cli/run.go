@@ -25,6 +25,7 @@ import (
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/operate"
+	"hansa.dev/hansa/internal/store"
 	"hansa.dev/hansa/internal/store/etcd"
 	"hansa.dev/hansa/internal/telemetry"
 	"hansa.dev/hansa/internal/x/durable"
@@ -141,7 +142,7 @@ func nodeError(err error) error {
 			return withExit(ExitConfig, err)
 		}
 	}
-	if errors.Is(err, etcd.ErrCorrupt) || durable.IsFull(err) {
+	if errors.Is(err, store.ErrFailed) || errors.Is(err, etcd.ErrCorrupt) || durable.IsFull(err) {
 		return withExit(ExitStorage, err)
 	}
 	return err

@@ -156,4 +156,6 @@ var (
 	ErrCompacted   = errors.New("that version is no longer in the record's log")
 	ErrClosed      = errors.New("the record is closed")
 	ErrUnknown     = errors.New("the outcome of the change set is unknown")
+	// ErrFailed: the disk or what is on it is bad; the record takes no change sets until it is opened again.
+	ErrFailed = errors.New("the record has failed")
 )

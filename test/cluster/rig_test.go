@@ -76,6 +76,12 @@ func startControl(t testing.TB, dir, link string) *controlNode {
 	}
 	stopAtEnd(t, c.Stop)
 	ready := c.Ready()
+	return &controlNode{Control: c, Client: connect(t, ready), dir: dir, link: ready.Addresses["link"]}
+}
+
+// connect returns an administrator's client of a control node.
+func connect(t testing.TB, ready app.Ready) *client.Client {
+	t.Helper()
 	ca, err := os.ReadFile(ready.CAFile)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +95,7 @@ func startControl(t testing.TB, dir, link string) *controlNode {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	return &controlNode{Control: c, Client: cl, dir: dir, link: ready.Addresses["link"]}
+	return cl
 }
 
 func stopAtEnd(t testing.TB, stop func(context.Context) error) {

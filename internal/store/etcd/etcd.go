@@ -226,7 +226,7 @@ func (s *Store) Close() error {
 // Err says why. State still answers, but it no longer changes; the process ought to end.
 func (s *Store) Failed() <-chan struct{} { return s.failed }
 
-// Err returns why the record failed; nil if it did not.
+// Err returns why the record failed, an error that is store.ErrFailed; nil if it did not.
 func (s *Store) Err() error {
 	select {
 	case <-s.failed:
@@ -239,7 +239,7 @@ func (s *Store) Err() error {
 // fail makes the record refuse everything from now on.
 func (s *Store) fail(err error) {
 	s.failOnce.Do(func() {
-		s.err = err
+		s.err = fmt.Errorf("%w: %w", store.ErrFailed, err)
 		close(s.failed)
 		s.log.Error("record has failed", "err", err)
 	})

@@ -1,0 +1,128 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/client"
+	"hansa.dev/hansa/internal/app"
+	"hansa.dev/hansa/internal/cli"
+)
+
+// childVariable makes this binary the command hansa, for tests of a process as a whole.
+const childVariable = "HANSA_CLUSTER_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+	}
+	os.Exit(m.Run())
+}
+
+// TestRecordDies takes the last block of the disk away while the control node writes, until what the record writes of
+// its own accord meets the end of the disk. The process must end with the exit code of the storage, and hold every
+// acknowledged change when it is started again with room.
+func TestRecordDies(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, "400m")
+	data, readyFile := filepath.Join(disk, "control"), filepath.Join(t.TempDir(), "ready.json")
+	var log bytes.Buffer
+	node := exec.CommandContext(t.Context(), os.Args[0], "control", "--data", data, "--api-addr", "127.0.0.1:0", "--link-addr", "127.0.0.1:0", "--ready-file", readyFile)
+	node.Env = append(os.Environ(), childVariable+"=1")
+	node.Stderr = &log
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- node.Wait() }()
+	var ready app.Ready
+	eventually(t, patience, func() error {
+		b, err := os.ReadFile(readyFile)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(b, &ready)
+	})
+	c := connect(t, ready)
+	if _, err := c.Apply(t.Context(), strings.NewReader(startSample(t)), client.ApplyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+
+	acknowledged := 0
+	var exit error
+	for deadline := time.Now().Add(time.Minute); exit == nil; {
+		if _, err := c.Apply(t.Context(), strings.NewReader(large(acknowledged)), client.ApplyOptions{}); err == nil {
+			acknowledged++
+		}
+		ballast := fillUp(t, disk)
+		select {
+		case exit = <-ended:
+		case <-time.After(300 * time.Millisecond): // etcd writes its pages every 100 ms
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		if exit == nil && time.Now().After(deadline) {
+			_ = node.Process.Kill() // the deadline of the test is the fault that counts
+			<-ended
+			t.Fatalf("the process goes on without a disk:\n%s", log.Bytes())
+		}
+	}
+	if code, ok := errors.AsType[*exec.ExitError](exit); !ok || code.ExitCode() != cli.ExitStorage {
+		t.Errorf("the process ended with %v, want exit code %d:\n%s", exit, cli.ExitStorage, log.Bytes())
+	}
+	again := startControl(t, data, "127.0.0.1:0")
+	for i := range acknowledged {
+		if _, err := again.Get(t.Context(), v1.Key{Organization: v1.DefaultOrganization, Kind: v1.KindAPI, Name: fmt.Sprintf("large-%d", i)}); err != nil {
+			t.Errorf("an acknowledged change is lost: %v", err)
+		}
+	}
+	again.apply(t, large(acknowledged+1)) // the record takes changes again
+	t.Logf("%d changes were acknowledged", acknowledged)
+}
+
+// fillUp takes all that is free of a file system to which somebody else writes, and returns the file to remove.
+func fillUp(t *testing.T, dir string) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for chunk, size := int64(64<<20), int64(0); chunk >= 4<<10; {
+		switch err := unix.Fallocate(int(f.Fd()), 0, size, chunk); {
+		case err == nil:
+			size += chunk
+		case errors.Is(err, unix.ENOSPC):
+			chunk /= 2
+		case !errors.Is(err, unix.EINTR):
+			t.Fatal(err)
+		}
+	}
+	return f.Name()
+}
+
+// large is an API that takes half a megabyte of the record, however that compresses, so that the record needs new pages.
+func large(n int) string {
+	noise := make([]byte, 256<<10)
+	_, _ = rand.Read(noise) // never fails, says its documentation
+	return fmt.Sprintf(`
+apiVersion: hansa.dev/v1
+kind: API
+metadata: {name: large-%d}
+spec: {basePath: /large-%d, policies: {request: [respond: {status: 200}]}, definition: {format: openapi, document: "%x"}}
+`, n, n, noise)
+}
