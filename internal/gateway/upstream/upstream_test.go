@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -42,7 +43,7 @@ func inFakeTime(t *testing.T, f func(t *testing.T, r *rig)) {
 		r := &rig{metrics: prometheus.NewRegistry(), serve: map[string]func(net.Conn){}, dialled: map[string]int{}}
 		sw := sweep.New()
 		var err error
-		r.Registry, err = New(Options{Sweeper: sw, Registerer: r.metrics, Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
+		r.Registry, err = New(Options{Sweeper: sw, Registerer: r.metrics, Random: seeded(1), Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.dialled[address]++
@@ -66,6 +67,17 @@ func inFakeTime(t *testing.T, f func(t *testing.T, r *rig)) {
 			t.Errorf("%d connections are left", n)
 		}
 	})
+}
+
+// seeded returns random numbers that are the same each time.
+func seeded(seed uint64) func() uint64 {
+	var mu sync.Mutex
+	rng := rand.New(rand.NewPCG(seed, seed))
+	return func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return rng.Uint64()
+	}
 }
 
 func (r *rig) commit(t *testing.T, all ...snapshot.Backend) *Backend {
