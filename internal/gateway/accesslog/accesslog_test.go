@@ -54,6 +54,19 @@ func TestAppend(t *testing.T) {
 	}
 }
 
+// What came over TLS has more to tell.
+func TestAppendTLS(t *testing.T) {
+	t.Parallel()
+	x := sample()
+	plain := string(Append(nil, x, Place{}))
+	x.TLS = &exchange.TLS{Version: 0x304}
+	x.ClientCert = &exchange.ClientCert{Subject: `CN="alice"`, Fingerprint: "abc"}
+	want := strings.TrimSuffix(plain, "}\n") + `,"tls":"1.3","clientSubject":"CN=\"alice\"","clientFingerprint":"abc"}` + "\n"
+	if diff := cmp.Diff(want, string(Append(nil, x, Place{}))); diff != "" {
+		t.Fatalf("line (-want +got):\n%s", diff)
+	}
+}
+
 // Every line has the same fields in the same order, whatever became of the request.
 func TestAppendWithoutRoute(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,17 @@ func Append(dst []byte, x *exchange.Exchange, at Place) []byte {
 	dst = append(dst, x.Protocol.String()...)
 	dst = append(dst, '"')
 	dst = appendText(dst, `,"clientIp":`, x.ClientIP)
+	if x.TLS != nil {
+		dst = append(dst, `,"tls":"`...)
+		dst = append(dst, x.TLS.VersionName()...)
+		dst = append(dst, '"')
+	}
+	if c := x.ClientCert; c != nil {
+		dst = appendText(dst, `,"clientSubject":`, c.Subject)
+		dst = append(dst, `,"clientFingerprint":"`...)
+		dst = append(dst, c.Fingerprint...)
+		dst = append(dst, '"')
+	}
 	return append(dst, "}\n"...)
 }
 

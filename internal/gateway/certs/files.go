@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,10 +35,12 @@ type FilesOptions struct {
 
 // Files keeps certificates from files, which may be replaced at any time, one after the other or all at once by a
 // symbolic link. A pair is taken when its key is the certificate's and neither file changed while it was read; until then
-// what was read before stays. A pair that is gone from the folder is gone from the store. It is for one goroutine.
+// what was read before stays. A pair that is gone from the folder is gone from the store.
 type Files struct {
-	opts  FilesOptions
-	known map[string]*pairState // by ID of the entry
+	opts FilesOptions
+
+	mu    sync.Mutex            // held while looking
+	known map[string]*pairState // guarded by mu; by ID of the entry
 }
 
 // pairState is what was last seen of a pair.
@@ -91,7 +94,7 @@ func NewFiles(o FilesOptions) (*Files, error) {
 			return nil, fmt.Errorf("read the folder of certificates: %w", err)
 		}
 	}
-	if err := f.look(); err != nil {
+	if err := f.Look(); err != nil {
 		return nil, err
 	}
 	for _, p := range o.Pairs {
@@ -113,7 +116,7 @@ func (f *Files) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		began := time.Now()
-		if err := f.look(); err != nil {
+		if err := f.Look(); err != nil {
 			f.opts.Log.Error("the certificates of the folder cannot be read; those that are known stay", slog.Any("err", err))
 		}
 		timer.Reset(max(f.opts.Interval, 20*time.Since(began)))
@@ -122,8 +125,10 @@ func (f *Files) Run(ctx context.Context) error {
 
 func pairID(p Pair) string { return "pair/" + p.CertFile }
 
-// look reads what has changed and hands everything to the store.
-func (f *Files) look() error {
+// Look reads what has changed and hands everything to the store.
+func (f *Files) Look() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var entries []Entry
 	changed := false
 	present := make(map[string]bool, len(f.known))

@@ -70,7 +70,7 @@ func TestFiles(t *testing.T) {
 	}
 	expect := func(name, want string) {
 		t.Helper()
-		if err := f.look(); err != nil {
+		if err := f.Look(); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := shown(t, s, &tls.Config{ServerName: name}); got != want || err != nil {
@@ -109,7 +109,7 @@ func TestFiles(t *testing.T) {
 	if err := os.Rename(certs, certs+"2"); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.look(); err == nil {
+	if err := f.Look(); err == nil {
 		t.Error("the folder is gone: no error")
 	}
 	if err := os.Rename(certs+"2", certs); err != nil {
@@ -143,7 +143,7 @@ func TestFilesByLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Symlink("two", link+"2"), os.Rename(link+"2", link), f.look()); err != nil {
+	if err := errors.Join(os.Symlink("two", link+"2"), os.Rename(link+"2", link), f.Look()); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := shown(t, s, &tls.Config{}); got != "two.example" || err != nil {
