@@ -34,12 +34,12 @@ func (c *conn) goAwayLocked() {
 		return
 	}
 	c.awaySaid = true
-	c.out = h2.AppendGoAway(c.out, h2.MaxStream, h2.NoError, "")
-	c.out = h2.AppendPing(c.out, false, awayPing)
+	c.w.Out = h2.AppendGoAway(c.w.Out, h2.MaxStream, h2.NoError, "")
+	c.w.Out = h2.AppendPing(c.w.Out, false, awayPing)
 	c.awayArmed = true
 	c.srv.Sweeper.AddAlarm(&c.awayAlarm, c.goAwayFinally)
 	c.awayAlarm.Arm(awayTime)
-	c.kickLocked()
+	c.w.Kick()
 }
 
 // goAwayFinally is called when the client knows that it must go, or should.
@@ -50,8 +50,8 @@ func (c *conn) goAwayFinally() {
 		return
 	}
 	c.awayFinal = true
-	c.out = h2.AppendGoAway(c.out, c.maxID, h2.NoError, "")
-	c.kickLocked()
+	c.w.Out = h2.AppendGoAway(c.w.Out, c.maxID, h2.NoError, "")
+	c.w.Kick()
 	if c.active == 0 {
 		c.finish()
 	}

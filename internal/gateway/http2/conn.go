@@ -12,6 +12,7 @@ import (
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/exchange/h2"
 	"hansa.dev/hansa/internal/gateway/ingress"
+	"hansa.dev/hansa/internal/x/flush"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -38,7 +39,7 @@ type conn struct {
 	scheme string
 	tls    *exchange.TLS
 	client ingress.Client
-	wg     sync.WaitGroup // the goroutines that serve streams, and the one that writes
+	wg     sync.WaitGroup // the goroutines that serve streams
 
 	finished atomic.Bool // the reading goroutine must come to its end
 	gone     atomic.Bool // so must everybody: nobody is there any more
@@ -75,14 +76,9 @@ type conn struct {
 	awayAlarm sweep.Alarm
 	awayArmed bool
 
-	out, writing []byte    // frames that wait to be written, and those that are being written
-	waiters      []*stream // that wait for room in out, or for window
-	flushCond    sync.Cond
-	flusher      bool // its goroutine runs
-	flusherIdle  bool // and waits
-	flushEnd     bool // and must end once everything is written
-	broken       bool // nothing can be written any more
-	closing      bool // the reading goroutine has ended
+	w       flush.Buffer // frames that wait to be written
+	waiters []*stream    // that wait for room in it, or for window
+	closing bool         // the reading goroutine has ended
 }
 
 // work is what a connection needs while it is not parked.
@@ -107,7 +103,7 @@ func newConn(s *Server, info Conn) *conn {
 		window: h2.DefaultWindow, initial: h2.DefaultWindow, credit: h2.NewCredit(connWindow),
 		plain: info.Stream == io.ReadWriter(info.TCP),
 	}
-	c.flushCond.L = &c.mu
+	c.w = flush.Buffer{Mu: &c.mu, Write: c.write, Taken: c.wakeWaitersLocked, Failed: c.breakLocked, Keep: keepOut}
 	c.budget.Reset(s.Sweeper.Now())
 	seed(&c.ids)
 	c.unpark()
@@ -148,20 +144,20 @@ func (c *conn) serve() {
 func (c *conn) greet() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.out = h2.AppendSettings(c.out,
+	c.w.Out = h2.AppendSettings(c.w.Out,
 		h2.SettingValue{Setting: h2.MaxConcurrentStreams, Value: uint32(c.srv.MaxStreams)},
 		h2.SettingValue{Setting: h2.InitialWindowSize, Value: streamWindow},
 		h2.SettingValue{Setting: h2.MaxHeaderListSize, Value: uint32(c.srv.Limits.Head)},
 		h2.SettingValue{Setting: h2.EnableConnectProtocol, Value: 1},
 	)
-	c.out = h2.AppendWindowUpdate(c.out, 0, connWindow-h2.DefaultWindow)
+	c.w.Out = h2.AppendWindowUpdate(c.w.Out, 0, connWindow-h2.DefaultWindow)
 	_, _ = c.tcp.Send(nil) // prepares for sending from another goroutine
 	c.tcp.ArmRead(c.srv.Timeouts.Head)
 	c.partial = true // until the client's settings have come
 	if c.away {
 		c.goAwayLocked()
 	}
-	c.kickLocked()
+	c.w.Kick()
 }
 
 // pull reads into buffer and has it handled until handle wants to leave, or reading fails.
@@ -288,20 +284,14 @@ func (c *conn) park() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopIdleLocked()
-	c.flushEnd = true
-	c.flushCond.Broadcast()
-	for c.flusher {
-		c.flushCond.Wait()
-	}
-	c.flushEnd = false
+	c.w.End()
 	w := c.work
 	c.work, c.block.bytes, c.scrap = nil, nil, nil
 	if w.large != nil {
 		c.srv.Bodies.Put(w.large)
 	}
 	w.buf, w.large, w.filled = w.small, nil, 0
-	w.out, w.writing = c.out[:0], c.writing[:0]
-	c.out, c.writing = nil, nil
+	w.out, w.writing = c.w.Swap(nil, nil)
 	if cap(w.out) > 4*bufferSize || cap(w.writing) > 4*bufferSize {
 		w.out, w.writing = make([]byte, 0, bufferSize), make([]byte, 0, bufferSize)
 	}
@@ -315,8 +305,8 @@ func (c *conn) unpark() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.work = w
-	if c.out == nil { // otherwise something was sent meanwhile
-		c.out, c.writing = w.out, w.writing
+	if c.w.Out == nil { // otherwise something was sent meanwhile
+		c.w.Swap(w.out, w.writing)
 	}
 	w.out, w.writing = nil, nil
 }
@@ -342,9 +332,9 @@ func (c *conn) fail(err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.out = h2.AppendGoAway(c.out, c.maxID, fault.Code, fault.Detail)
+	c.w.Out = h2.AppendGoAway(c.w.Out, c.maxID, fault.Code, fault.Detail)
 	c.awaySaid, c.awayFinal = true, true
-	c.kickLocked()
+	c.w.Kick()
 }
 
 // end waits for everything that the connection has begun. What has been said to the client arrives.
@@ -352,19 +342,16 @@ func (c *conn) end() {
 	c.mu.Lock()
 	c.closing = true
 	if c.gone.Load() {
-		c.breakLocked()
+		c.w.Break()
+		c.breakLocked(nil)
 	}
 	for id, s := range c.streams {
 		delete(c.streams, id)
 		s.abandonLocked()
 	}
 	c.stopIdleLocked()
-	c.flushEnd = true
-	c.flushCond.Broadcast()
-	for c.flusher {
-		c.flushCond.Wait()
-	}
-	broken := c.broken
+	c.w.End()
+	broken := c.w.Broken()
 	c.mu.Unlock()
 	if !broken {
 		c.linger()

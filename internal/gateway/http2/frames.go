@@ -121,8 +121,8 @@ func (c *conn) streamFault(id uint32, err error) error {
 	if s := c.streams[id]; s != nil {
 		s.resetLocked(f.Code)
 	} else {
-		c.out = h2.AppendReset(c.out, id, f.Code)
-		c.kickLocked()
+		c.w.Out = h2.AppendReset(c.w.Out, id, f.Code)
+		c.w.Kick()
 	}
 	c.mu.Unlock()
 	return c.spend(h2.CostReset)
@@ -172,8 +172,8 @@ func (c *conn) ping(h h2.FrameHeader, data [8]byte) error {
 		return c.spend(h2.CostEmpty)
 	}
 	c.mu.Lock()
-	c.out = h2.AppendPing(c.out, true, data)
-	c.kickLocked()
+	c.w.Out = h2.AppendPing(c.w.Out, true, data)
+	c.w.Kick()
 	c.mu.Unlock()
 	return c.spend(h2.CostPing)
 }
@@ -204,8 +204,8 @@ func (c *conn) settings(h h2.FrameHeader, content []byte) error {
 	if err != nil {
 		return err
 	}
-	c.out = h2.AppendSettingsAck(c.out)
-	c.kickLocked()
+	c.w.Out = h2.AppendSettingsAck(c.w.Out)
+	c.w.Kick()
 	if !c.budget.Spend(h2.CostPing, c.srv.Sweeper.Now()) {
 		return errFlood
 	}
@@ -326,9 +326,9 @@ func (c *conn) headerBlock(block []byte) error {
 	if s == nil {
 		c.srv.metrics.refused.Inc()
 		c.mu.Lock()
-		c.out = h2.AppendReset(c.out, id, h2.RefusedStream)
+		c.w.Out = h2.AppendReset(c.w.Out, id, h2.RefusedStream)
 		c.recent.add(id, true)
-		c.kickLocked()
+		c.w.Kick()
 		c.mu.Unlock()
 		if err := c.drop(block); err != nil {
 			return err
@@ -510,15 +510,15 @@ func (c *conn) returnLocked(s *stream, n int) {
 		return
 	}
 	if r := c.credit.Return(n); r > 0 {
-		c.out = h2.AppendWindowUpdate(c.out, 0, r)
-		c.kickLocked()
+		c.w.Out = h2.AppendWindowUpdate(c.w.Out, 0, r)
+		c.w.Kick()
 	}
 	if s == nil || s.received {
 		return
 	}
 	if r := s.credit.Return(n); r > 0 {
-		c.out = h2.AppendWindowUpdate(c.out, s.id, r)
-		c.kickLocked()
+		c.w.Out = h2.AppendWindowUpdate(c.w.Out, s.id, r)
+		c.w.Kick()
 	}
 }
 

@@ -154,7 +154,7 @@ func (s *stream) fields() error {
 		return nil
 	}
 	for id := exchange.ID(1); exchange.HopByHop>>id != 0; id++ {
-		if exchange.HopByHop.Has(id) && req.Has(id) {
+		if id != exchange.IDTrailer && exchange.HopByHop.Has(id) && req.Has(id) {
 			req.DelKnown(id)
 		}
 	}

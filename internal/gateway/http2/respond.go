@@ -70,7 +70,7 @@ func (s *stream) appendHead(out []byte, x *exchange.Exchange, body exchange.Sour
 	if x.Own.Len() > 0 {
 		x.Resp.AddAll(&x.Own)
 	}
-	except := exchange.HopByHop | 1<<exchange.IDContentLength | 1<<exchange.IDXRequestID
+	except := exchange.HopByHop&^(1<<exchange.IDTrailer) | 1<<exchange.IDContentLength | 1<<exchange.IDXRequestID
 	if bodiless && x.Status != 204 {
 		except &^= 1 << exchange.IDContentLength
 	}
@@ -184,7 +184,7 @@ func (s *stream) send(head, data []byte, end bool) error {
 		s.answered = true
 		c.headLocked(s.id, head, end && len(data) == 0)
 		if len(data) == 0 {
-			c.kickLocked()
+			c.w.Kick()
 			return nil
 		}
 	}
@@ -202,12 +202,12 @@ func (s *stream) send(head, data []byte, end bool) error {
 		if end && n == len(data) {
 			flags = h2.FlagEndStream
 		}
-		c.out = h2.AppendFrameHeader(c.out, n, h2.Data, flags, s.id)
-		c.out = append(c.out, data[:n]...)
+		c.w.Out = h2.AppendFrameHeader(c.w.Out, n, h2.Data, flags, s.id)
+		c.w.Out = append(c.w.Out, data[:n]...)
 		s.window -= h2.Window(n)
 		c.window -= h2.Window(n)
 		c.earned = min(c.earned+h2.EarnData, 1<<20)
-		c.kickLocked()
+		c.w.Kick()
 		if data = data[n:]; len(data) == 0 {
 			return nil
 		}
@@ -223,13 +223,13 @@ func (c *conn) headLocked(id uint32, block []byte, end bool) {
 			flags = h2.FlagEndStream
 		}
 		if len(block) < h2.MaxFrame {
-			c.out = h2.AppendFrameHeader(c.out, 1+len(block), h2.Headers, flags|h2.FlagEndHeaders, id)
-			c.out = append(append(c.out, h2.TableUpdate), block...)
+			c.w.Out = h2.AppendFrameHeader(c.w.Out, 1+len(block), h2.Headers, flags|h2.FlagEndHeaders, id)
+			c.w.Out = append(append(c.w.Out, h2.TableUpdate), block...)
 			return
 		}
 		block = append([]byte{h2.TableUpdate}, block...)
 	}
-	c.out = h2.AppendHeaders(c.out, id, block, end)
+	c.w.Out = h2.AppendHeaders(c.w.Out, id, block, end)
 }
 
 // waitLocked waits until something can be appended to out; data, until there is window for it, too.
@@ -238,9 +238,9 @@ func (s *stream) waitLocked(data bool) error {
 	armed := false
 	for {
 		switch {
-		case s.dead || c.broken:
+		case s.dead || c.w.Broken():
 			return errGone
-		case len(c.out) < maxOut && (!data || s.window > 0 && c.window > 0):
+		case len(c.w.Out) < maxOut && (!data || s.window > 0 && c.window > 0):
 			if armed {
 				s.sendAlarm.Disarm()
 			}
@@ -257,7 +257,7 @@ func (s *stream) waitLocked(data bool) error {
 			s.sendBy = c.srv.Sweeper.Now() + c.srv.Timeouts.Write
 			s.sendAlarm.Arm(c.srv.Timeouts.Write)
 		}
-		if len(c.out) >= maxOut || s.window > 0 {
+		if len(c.w.Out) >= maxOut || s.window > 0 {
 			c.queueLocked(s)
 		}
 		s.sendCond.Wait()

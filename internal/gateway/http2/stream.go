@@ -233,8 +233,8 @@ func (s *stream) resetLocked(code h2.ErrCode) {
 	c := s.c
 	delete(c.streams, s.id)
 	c.recent.add(s.id, true)
-	c.out = h2.AppendReset(c.out, s.id, code)
-	c.kickLocked()
+	c.w.Out = h2.AppendReset(c.w.Out, s.id, code)
+	c.w.Kick()
 	s.abandonLocked()
 }
 

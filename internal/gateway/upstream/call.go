@@ -60,7 +60,8 @@ type call struct {
 	tunnel  bool        // the backend has switched protocols
 	pipe    *sweep.Pipe // what Read reads into; nil: memory
 	pump    pump
-	tries   // of this call
+	mux     *muxCall // for connections that carry many calls; nil until it is needed
+	tries            // of this call
 }
 
 func newCall(x *exchange.Exchange) *call {

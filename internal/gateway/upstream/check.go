@@ -114,7 +114,7 @@ func (e *endpoint) dialCheck(ctx context.Context, s *settings, protocol string) 
 		err = introduce(ctx, nc, v, netip.AddrPort{})
 	}
 	if err == nil && s.tls != nil {
-		cfg := e.tlsConfig(s).Clone()
+		cfg := e.tlsConfig(s.tls).Clone()
 		cfg.NextProtos = []string{protocol}
 		tc := tls.Client(nc, cfg)
 		if err = tc.HandshakeContext(ctx); err == nil {

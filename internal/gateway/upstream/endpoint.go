@@ -17,7 +17,8 @@ type endpoint struct {
 	name    string // what it is called: host:port, for Host and the name in TLS
 	hash    uint64 // of name and address
 
-	pool pool
+	pool  pool
+	muxes muxes
 
 	active atomic.Int64 // requests under way
 	rtt    decaying     // time to the head of a response, for responseTime
@@ -50,6 +51,7 @@ func newEndpoint(b *Backend, name, address string, now time.Duration) *endpoint 
 	e := &endpoint{backend: b, address: address, name: name, hash: hashOf(name + "|" + address)}
 	e.since.Store(int64(now))
 	e.pool.endpoint = e
+	e.muxes.endpoint, e.muxes.changed = e, make(chan struct{}, 1)
 	return e
 }
 

@@ -186,6 +186,7 @@ func (p *pool) prune(now, timeout time.Duration) {
 
 // close closes all idle connections, and lets those in use be closed when they are put back.
 func (p *pool) close() {
+	p.endpoint.muxes.close()
 	p.mu.Lock()
 	p.closed = true
 	idle := p.idle
@@ -204,7 +205,10 @@ func (p *pool) counts() (used, idle int) {
 }
 
 // dial makes a connection for a call, TLS included. take has made room for it.
-func (e *endpoint) dial(c *call) (*conn, error) {
+func (e *endpoint) dial(c *call) (*conn, error) { return e.dialWith(c, c.settings.tls) }
+
+// dialWith is dial with settings of TLS; nil is no TLS.
+func (e *endpoint) dialWith(c *call, cfg *tls.Config) (*conn, error) {
 	s := c.settings
 	timeout := s.connect
 	if left, bounded := c.left(); bounded {
@@ -215,7 +219,7 @@ func (e *endpoint) dial(c *call) (*conn, error) {
 	begin := time.Now()
 	e.dials.Add(1)
 	o := &e.backend.registry.opts
-	conn, err := e.connect(ctx, s, c.client)
+	conn, err := e.connect(ctx, s, cfg, c.client)
 	e.connectNanos.Add(uint64(time.Since(begin)))
 	if err != nil {
 		e.pool.forget()
@@ -228,7 +232,7 @@ func (e *endpoint) dial(c *call) (*conn, error) {
 }
 
 // connect makes a connection on behalf of a client, which a PROXY header names if there is to be one.
-func (e *endpoint) connect(ctx context.Context, s *settings, client netip.AddrPort) (*conn, error) {
+func (e *endpoint) connect(ctx context.Context, s *settings, cfg *tls.Config, client netip.AddrPort) (*conn, error) {
 	o := &e.backend.registry.opts
 	nc, err := o.Dial(ctx, "tcp", e.address)
 	if err != nil {
@@ -243,10 +247,10 @@ func (e *endpoint) connect(ctx context.Context, s *settings, client netip.AddrPo
 	c := &conn{client: client}
 	o.Sweeper.Add(&c.tcp, nc)
 	c.stream, c.plain = &c.tcp, true
-	if s.tls == nil {
+	if cfg == nil {
 		return c, nil
 	}
-	tc := tls.Client(&c.tcp, e.tlsConfig(s))
+	tc := tls.Client(&c.tcp, e.tlsConfig(cfg))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = c.tcp.Close()
 		return nil, err
@@ -256,11 +260,11 @@ func (e *endpoint) connect(ctx context.Context, s *settings, client netip.AddrPo
 }
 
 // tlsConfig returns the settings of TLS for the endpoint.
-func (e *endpoint) tlsConfig(s *settings) *tls.Config {
-	if s.tls.ServerName != "" {
-		return s.tls
+func (e *endpoint) tlsConfig(cfg *tls.Config) *tls.Config {
+	if cfg.ServerName != "" {
+		return cfg
 	}
-	cfg := s.tls.Clone()
+	cfg = cfg.Clone()
 	cfg.ServerName, _, _ = net.SplitHostPort(e.name)
 	return cfg
 }

@@ -109,6 +109,7 @@ func (r *Registry) Run(ctx context.Context) error {
 				t := b.table.Load()
 				for _, p := range t.places {
 					p.pool.prune(now, t.settings.idleTimeout)
+					p.muxes.prune(now, t.settings.idleTimeout, t.settings.maxAge)
 				}
 				if t.settings.content.Outliers != nil {
 					b.judge(now)

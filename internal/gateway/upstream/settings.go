@@ -22,6 +22,7 @@ type settings struct {
 	host        string // to send; "" is the request's
 	endpointOwn bool   // send the address of the endpoint as host
 	tls         *tls.Config
+	tls2        *tls.Config // for HTTP/2
 	transport   transport
 	static      []snapshot.Endpoint
 	balance     balance
@@ -108,13 +109,17 @@ func newSettings(content *snapshot.Backend, old *settings, o *Options) (*setting
 	}
 	switch {
 	case s.sameTLS(old):
-		s.tls = old.tls
+		s.tls, s.tls2 = old.tls, old.tls2
 	case content.TLS:
 		cfg, err := tlsConfig(content, o.Certificates)
 		if err != nil {
 			return nil, err
 		}
-		s.tls = cfg
+		s.tls, s.tls2 = cfg, cfg.Clone()
+		s.tls2.NextProtos = []string{"h2"}
+		if content.HTTPVersion == "auto" {
+			s.tls2.NextProtos = append(s.tls2.NextProtos, "http/1.1")
+		}
 	}
 	for _, e := range content.Endpoints {
 		if _, _, err := net.SplitHostPort(e.Address); err != nil {
@@ -126,12 +131,12 @@ func newSettings(content *snapshot.Backend, old *settings, o *Options) (*setting
 
 // sameTLS tells whether connections are secured as old says.
 func (s *settings) sameTLS(old *settings) bool {
-	return old != nil && sameTLS(&old.content, &s.content)
+	return old != nil && old.content.HTTPVersion == s.content.HTTPVersion && sameTLS(&old.content, &s.content)
 }
 
 // sameWire tells whether connections that were made as old says can be used further.
 func (s *settings) sameWire(old *settings) bool {
-	return s.sameTLS(old) && old.content.HTTPVersion == s.content.HTTPVersion && old.content.ProxyProtocol == s.content.ProxyProtocol
+	return s.sameTLS(old) && old.content.ProxyProtocol == s.content.ProxyProtocol
 }
 
 // sameCheck tells whether endpoints are checked as old says.

@@ -24,8 +24,21 @@ func transportOf(content *snapshot.Backend) (transport, error) {
 	switch content.HTTPVersion {
 	case "", "1.0", "1.1":
 		return http1{}, nil
+	case "2":
+		return http2{}, nil
+	case "auto":
+		if content.TLS {
+			return http2{auto: true}, nil
+		}
+		return http1{}, nil
 	}
 	return nil, fmt.Errorf("there is no HTTP version %q in this gateway", content.HTTPVersion)
+}
+
+// cannotConnect logs that a connection could not be made.
+func (b *Backend) cannotConnect(e *endpoint, err error) {
+	b.registry.opts.Log.Warn("cannot connect to an endpoint", slog.String("backend", b.key.name),
+		slog.String("organization", b.key.organization), slog.String("endpoint", e.address), slog.Any("err", err))
 }
 
 // http1 is HTTP/1.1 and HTTP/1.0: one call at a time on each connection.
@@ -54,9 +67,7 @@ func (http1) once(c *call, e *endpoint, fresh bool) (stale, sent bool, f *exchan
 	if conn == nil {
 		var err error
 		if conn, err = e.dial(c); err != nil {
-			b := c.backend
-			b.registry.opts.Log.Warn("cannot connect to an endpoint", slog.String("backend", b.key.name),
-				slog.String("organization", b.key.organization), slog.String("endpoint", e.address), slog.Any("err", err))
+			c.backend.cannotConnect(e, err)
 			return false, false, errConnect
 		}
 	}

@@ -2,58 +2,11 @@ package http2
 
 import (
 	"errors"
-	"runtime"
 
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
-// kickLocked has what is in out written.
-func (c *conn) kickLocked() {
-	switch {
-	case c.broken:
-		c.out = c.out[:0]
-	case !c.flusher:
-		c.flusher = true
-		c.wg.Go(c.flush)
-	case c.flusherIdle:
-		c.flusherIdle = false
-		c.flushCond.Broadcast()
-	}
-}
-
-// flush writes what the others append to out, until it is told to end. It lets all goroutines that are ready to run do so
-// before each write: what they have to say goes out by the same system call.
-func (c *conn) flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		for len(c.out) == 0 && !c.flushEnd {
-			c.flusherIdle = true
-			c.flushCond.Wait()
-		}
-		c.flusherIdle = false
-		if len(c.out) == 0 {
-			break
-		}
-		c.mu.Unlock()
-		runtime.Gosched()
-		c.mu.Lock()
-		c.out, c.writing = c.writing[:0], c.out
-		c.wakeWaitersLocked()
-		c.mu.Unlock()
-		err := c.write(c.writing)
-		c.mu.Lock()
-		if cap(c.writing) > keepOut {
-			c.writing = nil
-		}
-		if err != nil {
-			c.breakLocked()
-		}
-	}
-	c.flusher = false
-	c.flushCond.Broadcast()
-}
-
+// write writes frames to the client.
 func (c *conn) write(p []byte) error {
 	c.tcp.ArmWrite(c.srv.Timeouts.Write)
 	var err error
@@ -71,9 +24,7 @@ func (c *conn) write(p []byte) error {
 }
 
 // breakLocked is called when the connection cannot be used any more.
-func (c *conn) breakLocked() {
-	c.broken = true
-	c.out = c.out[:0]
+func (c *conn) breakLocked(error) {
 	c.gone.Store(true)
 	for id, s := range c.streams {
 		delete(c.streams, id)

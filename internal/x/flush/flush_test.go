@@ -1,0 +1,70 @@
+package flush
+
+import (
+	"errors"
+	"sync"
+	"testing"
+)
+
+func TestBuffer(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var got []byte
+	writes, taken := 0, 0
+	b := Buffer{Mu: &mu, Keep: 1 << 10}
+	b.Write = func(p []byte) error { got = append(got, p...); writes++; return nil }
+	b.Taken = func() { taken++ }
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				mu.Lock()
+				b.Out = append(b.Out, 'x')
+				b.Kick()
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	mu.Lock()
+	b.End()
+	if len(got) != 8000 || taken != writes || len(b.Out) != 0 {
+		t.Errorf("%d bytes by %d writes, %d left", len(got), writes, len(b.Out))
+	}
+	out, writing := b.Swap(nil, nil)
+	if len(out)+len(writing) != 0 {
+		t.Errorf("memory in use is given back")
+	}
+	b.Out = append(b.Out, 'y') // and again
+	b.Kick()
+	b.End()
+	mu.Unlock()
+	if len(got) != 8001 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+func TestBroken(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	failed := make(chan error, 1)
+	broken := errors.New("broken")
+	b := Buffer{Mu: &mu}
+	b.Write = func([]byte) error { return broken }
+	b.Failed = func(err error) { failed <- err }
+	mu.Lock()
+	b.Out = append(b.Out, 'x')
+	b.Kick()
+	mu.Unlock()
+	if err := <-failed; err != broken {
+		t.Errorf("%v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	b.Out = append(b.Out, 'x')
+	b.Kick()
+	if len(b.Out) != 0 || !b.Broken() {
+		t.Error("a broken buffer takes more")
+	}
+	b.End()
+}
