@@ -164,6 +164,10 @@ func (c *call) send() (bool, error) {
 		return n > 0, err
 	}
 	first := min(firstLook, c.settings.response)
+	if c.conn.reused {
+		// The backend may have closed its side just before: Ask learns that only from a look.
+		first = min(first, sweep.Tick)
+	}
 	if left, bounded := c.left(); bounded {
 		first = min(first, max(left, time.Millisecond))
 	}
