@@ -105,8 +105,6 @@ func TestHealthCheck(t *testing.T) {
 
 		// Another check begins anew, and its first answer decides alone.
 		wellB.Store(false)
-		bk.HealthCheck.IntervalMillis = 60_000
-		bk.HealthCheck = &*bk.HealthCheck
 		changed := *bk.HealthCheck
 		changed.UnhealthyAfter = 5
 		bk.HealthCheck = &changed

@@ -19,7 +19,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -142,14 +141,14 @@ func (p *Prober) names(field string) bool {
 	return false
 }
 
-// ask2 asks over HTTP/2.
+// ask2 asks over HTTP/2. TLS, if there is any, is beneath.
 func (p *Prober) ask2(ctx context.Context, nc net.Conn) (int, error) {
-	t := &http2.Transport{AllowHTTP: true, MaxHeaderListSize: maxHead}
-	cc, err := t.NewClientConn(nc)
-	if err != nil {
-		return 0, err
+	t := &http.Transport{
+		Protocols: new(http.Protocols), DisableCompression: true, MaxResponseHeaderBytes: maxHead,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return nc, nil },
 	}
-	defer cc.Close()
+	t.Protocols.SetUnencryptedHTTP2(true)
+	defer t.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, p.check.Method, "http://"+p.host+strings.Replace(p.check.Path, "*", "/", 1), http.NoBody)
 	if err != nil {
 		return 0, err
@@ -158,7 +157,7 @@ func (p *Prober) ask2(ctx context.Context, nc net.Conn) (int, error) {
 	for name, value := range p.check.Headers {
 		req.Header.Set(name, value)
 	}
-	resp, err := cc.RoundTrip(req)
+	resp, err := t.RoundTrip(req)
 	if err != nil {
 		return 0, err
 	}
