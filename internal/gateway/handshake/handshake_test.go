@@ -80,8 +80,7 @@ func newRig(t testing.TB, o Options) *rig {
 	}
 	sw := sweep.New()
 	ctx, cancel := context.WithCancel(context.Background())
-	r.metrics = prometheus.NewRegistry()
-	engine, err := http1.New(http1.Options{Handler: r, Sweeper: sw, Registerer: r.metrics, Timeouts: http1.Timeouts{Park: 200 * time.Millisecond}})
+	engine, err := http1.New(http1.Options{Handler: r, Sweeper: sw})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,20 +116,6 @@ func newRig(t testing.TB, o Options) *rig {
 		wg.Wait()
 	})
 	return r
-}
-
-// parked is how many connections have given back their memory.
-func (r *rig) parked() int {
-	all, err := r.metrics.Gather()
-	if err != nil {
-		return -1
-	}
-	for _, m := range all {
-		if m.GetName() == "hansa_http1_parked_connections" {
-			return int(m.GetMetric()[0].GetGauge().GetValue())
-		}
-	}
-	return -1
 }
 
 // Serve implements exchange.Handler.

@@ -206,16 +206,16 @@ func (s *Server) handshake(c *Conn, began time.Time) error {
 	if err := nc.SetDeadline(began.Add(s.opts.Timeout)); err != nil {
 		return err
 	}
-	c.tls = tls.Server(&c.transport, s.entry)
-	if err := c.tls.Handshake(); err != nil {
+	c.stream = Stream{tls.Server(&c.transport, s.entry), &c.transport}
+	if err := c.stream.Handshake(); err != nil {
 		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(plain.RecordHeader) {
 			_, _ = nc.Write(speakTLS)
 		}
 		return err
 	}
-	state := c.tls.ConnectionState()
+	state := c.stream.ConnectionState()
 	if state.NegotiatedProtocol == certs.ProtocolACME {
-		_ = c.tls.Close()
+		_ = c.stream.Close()
 		return errChallenge
 	}
 	c.session = s.newSession(&state, c.transport.rule)

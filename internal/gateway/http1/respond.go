@@ -344,7 +344,8 @@ func (c *conn) writeMore(p []byte) bool {
 // writeAll writes three pieces, in one system call where the connection can do that.
 func (c *conn) writeAll(p, q []byte, end string) bool {
 	c.end = append(c.end[:0], end...)
-	if !c.plain {
+	w, ok := c.stream.(allWriter)
+	if !ok {
 		return c.write(p) && c.write(q) && c.write(c.end)
 	}
 	if c.broken {
@@ -352,11 +353,16 @@ func (c *conn) writeAll(p, q []byte, end string) bool {
 	}
 	c.wrote = true
 	c.tcp.ArmWrite(c.srv.Timeouts.Write)
-	if _, err := c.tcp.WriteAll(p, q, c.end); err != nil {
+	if _, err := w.WriteAll(p, q, c.end); err != nil {
 		c.clientFailed(err)
 		return false
 	}
 	return true
+}
+
+// allWriter is a stream that writes three pieces together: TCP, and TLS as package handshake makes it.
+type allWriter interface {
+	WriteAll(p, q, r []byte) (int, error)
 }
 
 func (c *conn) clientFailed(err error) {
