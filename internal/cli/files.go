@@ -23,6 +23,9 @@ import (
 // what usually decides.
 const maxInput = 256 << 20
 
+// stdinName stands for the name of a file where there is none.
+const stdinName = "stdin"
+
 // documents is the content of one or more files as one stream of documents, and where each file stands in it.
 type documents struct {
 	data  []byte
@@ -49,6 +52,10 @@ func (s *session) readDocuments(paths []string) (documents, error) {
 	var d documents
 	line := 1
 	add := func(name string, b []byte) error {
+		b, err := inlineFiles(name, b)
+		if err != nil {
+			return err
+		}
 		if len(d.data)+len(b) > maxInput {
 			return withExit(ExitInvalid, fmt.Errorf("%s: the input has more than %d bytes altogether: apply it in parts", name, maxInput))
 		}
@@ -70,7 +77,7 @@ func (s *session) readDocuments(paths []string) (documents, error) {
 			if err != nil {
 				return d, fmt.Errorf("read standard input: %w", err)
 			}
-			if err := add("stdin", b); err != nil {
+			if err := add(stdinName, b); err != nil {
 				return d, err
 			}
 			continue

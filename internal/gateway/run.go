@@ -162,12 +162,6 @@ func New(o Options) (*Gateway, error) {
 func (g *Gateway) assemble() (err error) {
 	o := &g.opts
 	g.bodies = new(h1.Pool)
-	g.pool, err = upstream.New(upstream.Options{
-		Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.upstream"), Registerer: o.Metrics,
-	})
-	if err != nil {
-		return err
-	}
 	if err := g.makeCertificates(); err != nil {
 		return err
 	}
@@ -179,6 +173,13 @@ func (g *Gateway) assemble() (err error) {
 	}
 	if o.TLS.Secrets == nil && o.GroupKeys != nil {
 		o.TLS.Secrets = g.secrets.TicketSecrets
+	}
+	g.pool, err = upstream.New(upstream.Options{
+		Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.upstream"), Registerer: o.Metrics,
+		Certificates: g.secrets.ClientCertificate,
+	})
+	if err != nil {
+		return err
 	}
 	g.core, err = newCore(coreOptions{
 		log: o.Log.With("component", "gateway"), now: time.Now, access: g.access,

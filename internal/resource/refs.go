@@ -50,6 +50,9 @@ func References(o *v1.Object) []Reference {
 				add(join(index("spec.endpoints", i), "site"), v1.KindSite, e.Site)
 			}
 		}
+		if spec.TLS != nil && spec.TLS.ClientCertificate != "" {
+			add("spec.tls.clientCertificate", v1.KindCertificate, spec.TLS.ClientCertificate)
+		}
 	case *v1.APISpec:
 		for path, name := range Backends("spec", spec) {
 			add(path, v1.KindBackend, name)

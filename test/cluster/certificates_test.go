@@ -16,6 +16,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -233,4 +234,54 @@ func (g *gatewayNode) ready(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// TestClientCertificate calls a backend that takes nobody without a certificate, and replaces that certificate.
+func TestClientCertificate(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	seen := make(chan int64, 64)
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		seen <- r.TLS.PeerCertificates[0].SerialNumber.Int64()
+	}))
+	backend.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	backend.StartTLS()
+	t.Cleanup(backend.Close)
+	ca, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: backend.Certificate().Raw})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c.apply(t, startSample(t)+"---\n"+certificateDocument(t, 1)+"\n---"+fmt.Sprintf(`
+kind: Backend
+metadata: {name: bank}
+spec:
+  protocol: https
+  endpoints: [{address: %q}]
+  tls: {ca: %s, serverName: example.com, clientCertificate: public}
+---
+kind: API
+metadata: {name: bank}
+spec: {basePath: /bank, backend: bank}
+---
+kind: Deployment
+metadata: {name: bank-prod}
+spec: {api: bank, environment: prod}
+`, backend.Listener.Addr().String(), ca))
+	g := startGateway(t, app.GatewayOptions{Data: filepath.Join(t.TempDir(), "gw"), Name: "gw", Control: []string{c.link}, JoinToken: c.joinToken(t)})
+	eventually(t, patience, func() error { return g.want(ctx, "/bank/x", "", http.StatusOK) })
+	if got := <-seen; got != 1 {
+		t.Errorf("the backend saw certificate %d, want 1", got)
+	}
+	c.apply(t, certificateDocument(t, 2))
+	eventually(t, patience, func() error {
+		backend.CloseClientConnections()
+		if err := g.want(ctx, "/bank/x", "", http.StatusOK); err != nil {
+			return err
+		}
+		if got := <-seen; got != 2 {
+			return fmt.Errorf("the backend saw certificate %d, want 2", got)
+		}
+		return nil
+	})
 }

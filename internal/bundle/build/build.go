@@ -60,6 +60,9 @@ func Build(o Options) (*bundle.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.sealCertificates(st); err != nil {
+		return nil, err
+	}
 	result, err := compile.Compile(st, o.Seq, compile.Options{})
 	if err != nil {
 		return nil, err
@@ -77,6 +80,14 @@ func Build(o Options) (*bundle.Bundle, error) {
 		return nil, err
 	}
 	b := &bundle.Bundle{Trust: trust, Set: result.Views[view], Credentials: credentials, CreatedAt: o.Now.UTC()}
+	for range b.Set.Class(snapshot.ClassCertificate) {
+		key, err := o.Root.GroupKey(view)
+		if err != nil {
+			return nil, err
+		}
+		b.GroupKeys = keys.NewGroupKeys(key)
+		break
+	}
 	if b.Config, err = o.checkpoint(trust, signer, view, b.Set); err != nil {
 		return nil, err
 	}
@@ -255,6 +266,16 @@ func newState(objects []*v1.Object) (state, error) {
 		})
 	}
 	return st, resource.AsError(faults)
+}
+
+// put adds a resource or replaces it.
+func (st state) put(o *v1.Object) {
+	if old, ok := st.byKey[o.Key()]; ok {
+		st.kinds[o.Kind][slices.Index(st.kinds[o.Kind], old)] = o
+	} else {
+		st.kinds[o.Kind] = append(st.kinds[o.Kind], o)
+	}
+	st.byKey[o.Key()] = o
 }
 
 // Get implements compile.State.
