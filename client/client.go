@@ -44,6 +44,7 @@ type Client struct {
 	token     string
 	userAgent string
 	trial     bool
+	wait      v1.Duration
 	http      *http.Client
 }
 
@@ -82,6 +83,14 @@ func (c *Client) Trial() *Client {
 	t := *c
 	t.trial = true
 	return &t
+}
+
+// Waiting returns a client whose changes of keys are answered when the connected gateways have them, or after the wait;
+// SubscriptionKey.Wait and ImportResult.Wait tell which. The two clients share their connections.
+func (c *Client) Waiting(wait v1.Duration) *Client {
+	w := *c
+	w.wait = wait
+	return &w
 }
 
 // Close drops idle connections. The client can still be used afterwards.

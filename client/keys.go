@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 
 	v1 "hansa.dev/hansa/api/v1"
 )
@@ -18,6 +19,14 @@ const (
 
 func keysPath(organization, subscription string, more ...string) []string {
 	return append([]string{"api", "v1", "organizations", organization, "subscriptions", subscription, "keys"}, more...)
+}
+
+// waitQuery returns the parameters of a change of keys.
+func (c *Client) waitQuery() url.Values {
+	if c.wait <= 0 {
+		return nil
+	}
+	return url.Values{"wait": {c.wait.String()}}
 }
 
 // CreateKey makes a key of a subscription. Its value is in the answer and nowhere else.
@@ -36,7 +45,7 @@ func (c *Client) mint(ctx context.Context, p []string, r v1.KeyRequest) (v1.Subs
 	if err != nil {
 		return out, err
 	}
-	err = c.into(ctx, call{method: http.MethodPost, path: p, body: body, ctype: "application/json"}, &out)
+	err = c.into(ctx, call{method: http.MethodPost, path: p, query: c.waitQuery(), body: body, ctype: "application/json"}, &out)
 	return out, err
 }
 
@@ -50,7 +59,7 @@ func (c *Client) Keys(ctx context.Context, organization, subscription string, o 
 // RevokeKey ends one key for good.
 func (c *Client) RevokeKey(ctx context.Context, organization, subscription, keyID string) (v1.SubscriptionKey, error) {
 	var out v1.SubscriptionKey
-	err := c.into(ctx, call{method: http.MethodDelete, path: keysPath(organization, subscription, keyID)}, &out)
+	err := c.into(ctx, call{method: http.MethodDelete, path: keysPath(organization, subscription, keyID), query: c.waitQuery()}, &out)
 	return out, err
 }
 
@@ -62,6 +71,6 @@ func (c *Client) ImportKeys(ctx context.Context, organization, subscription, con
 		p = keysPath(organization, subscription, "import")
 	}
 	var out v1.ImportResult
-	err := c.into(ctx, call{method: http.MethodPost, path: p, body: keys, ctype: contentType, large: true}, &out)
+	err := c.into(ctx, call{method: http.MethodPost, path: p, query: c.waitQuery(), body: keys, ctype: contentType, large: true}, &out)
 	return out, err
 }

@@ -165,6 +165,8 @@ type SubscriptionKey struct {
 	CreatedAt time.Time `json:"createdAt,omitzero"`
 	// ExpiresAt is when the key ends; absent: never.
 	ExpiresAt time.Time `json:"expiresAt,omitzero"`
+	// Wait is there if the request that changed the key asked to wait for the gateways.
+	Wait *WaitResult `json:"wait,omitempty"`
 }
 
 // KeyList is a page of the keys of a subscription.
@@ -196,6 +198,8 @@ type ImportResult struct {
 	// import changes nothing that is there already.
 	ChangeSets int  `json:"changeSets"`
 	DryRun     bool `json:"dryRun,omitempty"`
+	// Wait is there if the request asked to wait for the gateways.
+	Wait *WaitResult `json:"wait,omitempty"`
 }
 
 // GroupKeysRequest asks for the keys of a gateway group, for a bundle.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,17 +22,51 @@ func (s *session) keysCommand() *cobra.Command {
 		s.keysCreateCommand(), s.keysImportCommand(), s.keysListCommand(), s.keysRotateCommand(), s.keysRevokeCommand())
 }
 
+// keyWait is how long the commands that change keys wait for the gateways unless they are told otherwise.
+const keyWait = "5s"
+
+// arrival are the flags of the commands that change keys.
+type arrival struct {
+	wait   string
+	dryRun bool
+}
+
+func (f *arrival) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.wait, "wait", keyWait, "how long to wait until the connected gateways know; 0s does not wait")
+	dryRunFlag(c, &f.dryRun)
+}
+
+func (f *arrival) duration() (v1.Duration, error) {
+	d, err := v1.ParseDuration(f.wait)
+	if err != nil || d < 0 {
+		return 0, withExit(ExitUsage, fmt.Errorf("--wait: %q is not a duration: write it as 5s or 0s", f.wait))
+	}
+	return d, nil
+}
+
+// warn tells, after the change was made and shown, of gateways that do not know of it yet. They will by themselves.
+func (f *arrival) warn(s *session, w *v1.WaitResult) {
+	if w == nil || w.Complete {
+		return
+	}
+	who := "some gateways do"
+	if len(w.Missing) > 0 {
+		who = strings.Join(w.Missing, ", ") + " did"
+	}
+	fmt.Fprintf(s.err, "The change is made, but %s not confirm it within %s: it takes effect there as soon as it arrives.\n", who, f.wait)
+}
+
 // keyFlags are the flags of the commands that make a key.
 type keyFlags struct {
+	arrival
 	slot, expires string
-	dryRun        bool
 }
 
 func (f *keyFlags) add(s *session, c *cobra.Command, slotHelp string) {
 	c.Flags().StringVar(&f.slot, "slot", "", slotHelp)
 	s.complete(c, "slot", v1.SlotPrimary, v1.SlotSecondary)
 	c.Flags().StringVar(&f.expires, "expires", "", "how long the new key is valid, such as 90d (default: for ever)")
-	dryRunFlag(c, &f.dryRun)
+	f.arrival.add(c)
 }
 
 func (f *keyFlags) request() (v1.KeyRequest, error) {
@@ -52,7 +87,8 @@ func (s *session) keysCreateCommand() *cobra.Command {
 		Use:   "create SUBSCRIPTION",
 		Short: "Make a key and show it, once",
 		Long: `Create makes a key of 256 random bits in one of the two slots of a subscription. The key is shown now and never again:
-only its hash is kept.`,
+only its hash is kept. It works on the connected gateways when the command returns; of those that did not confirm it in
+time the command warns.`,
 		Example:           "  hansa keys create shop-gold\n  hansa keys create shop-gold --slot secondary --expires 90d -o json",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: s.completeNames(v1.KindSubscription),
@@ -63,12 +99,16 @@ only its hash is kept.`,
 		if err != nil {
 			return err
 		}
-		return s.call(ctx, callTime, func(ctx context.Context, c *client.Client) error {
-			k, err := tried(c, flags.dryRun).CreateKey(ctx, s.org(), args[0], r)
+		wait, err := flags.duration()
+		if err != nil {
+			return err
+		}
+		return s.call(ctx, callTime+wait.Std(), func(ctx context.Context, c *client.Client) error {
+			k, err := tried(c, flags.dryRun).Waiting(wait).CreateKey(ctx, s.org(), args[0], r)
 			if err != nil {
 				return err
 			}
-			return s.printKey(k, flags.dryRun)
+			return s.printKey(k, &flags.arrival)
 		})
 	})
 	return c
@@ -98,12 +138,16 @@ over without a refused request.`,
 			return withExit(ExitUsage, fmt.Errorf("--overlap: %q is not a duration: write it as 24h or 0s", overlap))
 		}
 		r.Overlap = &d
-		return s.call(ctx, callTime, func(ctx context.Context, c *client.Client) error {
-			k, err := tried(c, flags.dryRun).RotateKey(ctx, s.org(), args[0], r)
+		wait, err := flags.duration()
+		if err != nil {
+			return err
+		}
+		return s.call(ctx, callTime+wait.Std(), func(ctx context.Context, c *client.Client) error {
+			k, err := tried(c, flags.dryRun).Waiting(wait).RotateKey(ctx, s.org(), args[0], r)
 			if err != nil {
 				return err
 			}
-			return s.printKey(k, flags.dryRun)
+			return s.printKey(k, &flags.arrival)
 		})
 	})
 	return c
@@ -118,7 +162,7 @@ type createdKey struct {
 	ExpiresAt    *time.Time `json:"expiresAt"` // null: never
 }
 
-func (s *session) printKey(k v1.SubscriptionKey, dryRun bool) error {
+func (s *session) printKey(k v1.SubscriptionKey, how *arrival) error {
 	out := createdKey{Subscription: k.Subscription, Slot: k.Slot, Key: k.Key, KeyID: k.KeyID}
 	if !k.ExpiresAt.IsZero() {
 		out.ExpiresAt = &k.ExpiresAt
@@ -128,11 +172,12 @@ func (s *session) printKey(k v1.SubscriptionKey, dryRun bool) error {
 	})
 	if s.output == outputTable && err == nil {
 		note := "The key is shown only this once."
-		if dryRun {
+		if how.dryRun {
 			note = "Only tried: no key was made."
 		}
 		fmt.Fprintln(s.err, note)
 	}
+	how.warn(s, k.Wait)
 	return err
 }
 
@@ -169,7 +214,7 @@ func (s *session) keysListCommand() *cobra.Command {
 }
 
 func (s *session) keysRevokeCommand() *cobra.Command {
-	var dryRun bool
+	var how arrival
 	c := &cobra.Command{
 		Use:   "revoke SUBSCRIPTION KEYID...",
 		Short: "End keys for good",
@@ -190,33 +235,45 @@ func (s *session) keysRevokeCommand() *cobra.Command {
 			return matching(ids, prefix), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-	dryRunFlag(c, &dryRun)
+	how.add(c)
 	c.RunE = s.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
-		return s.call(ctx, callTime, func(ctx context.Context, c *client.Client) error {
+		wait, err := how.duration()
+		if err != nil {
+			return err
+		}
+		return s.call(ctx, callTime+wait.Std(), func(ctx context.Context, c *client.Client) error {
 			done := v1.KeyList{Items: []v1.SubscriptionKey{}}
-			for _, id := range args[1:] {
-				k, err := tried(c, dryRun).RevokeKey(ctx, s.org(), args[0], id)
+			var arrived *v1.WaitResult
+			for i, id := range args[1:] {
+				c := tried(c, how.dryRun)
+				if i == len(args)-2 { // who has the last of them has them all
+					c = c.Waiting(wait)
+				}
+				k, err := c.RevokeKey(ctx, s.org(), args[0], id)
 				if err != nil {
 					return err
 				}
+				arrived, k.Wait = k.Wait, nil
 				done.Items = append(done.Items, k)
 			}
-			return s.print(done, func(w io.Writer) {
+			err := s.print(done, func(w io.Writer) {
 				for _, k := range done.Items {
 					verb := "revoked"
-					if dryRun {
+					if how.dryRun {
 						verb = "would be revoked"
 					}
 					fmt.Fprintf(w, "key %s of %s %s\n", k.KeyID, k.Subscription, verb)
 				}
 			})
+			how.warn(s, arrived)
+			return err
 		})
 	})
 	return c
 }
 
 func (s *session) keysImportCommand() *cobra.Command {
-	var dryRun bool
+	var how arrival
 	c := &cobra.Command{
 		Use:   "import [SUBSCRIPTION] FILE",
 		Short: "Add keys that exist already",
@@ -230,11 +287,15 @@ what is there already is not changed.`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: s.completeNames(v1.KindSubscription),
 	}
-	dryRunFlag(c, &dryRun)
+	how.add(c)
 	c.RunE = s.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
 		subscription, file := "", args[len(args)-1]
 		if len(args) == 2 {
 			subscription = args[0]
+		}
+		wait, err := how.duration()
+		if err != nil {
+			return err
 		}
 		in, size, err := s.open(file)
 		if err != nil {
@@ -249,18 +310,20 @@ what is there already is not changed.`,
 		return s.call(ctx, 0, func(ctx context.Context, c *client.Client) error {
 			note := s.progress("importing")
 			defer note.end()
-			out, err := tried(c, dryRun).ImportKeys(ctx, s.org(), subscription, ctype, note.reader(keys, size))
+			out, err := tried(c, how.dryRun).Waiting(wait).ImportKeys(ctx, s.org(), subscription, ctype, note.reader(keys, size))
 			note.end()
 			if err != nil {
 				return inFile(err, file)
 			}
-			return s.print(out, func(w io.Writer) {
+			err = s.print(out, func(w io.Writer) {
 				verb := "imported"
 				if out.DryRun {
 					verb = "would be imported"
 				}
 				fmt.Fprintf(w, "%s %s, %d were there already (at %d.%d)\n", count(out.Imported, "key"), verb, out.Unchanged, out.Epoch, out.Seq)
 			})
+			how.warn(s, out.Wait)
+			return err
 		})
 	})
 	return c

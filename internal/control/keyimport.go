@@ -72,6 +72,7 @@ func (s *Server) importKeys(q *request) error {
 	if err := im.run(q.body(maxImportBytes, importTime)); err != nil {
 		return err
 	}
+	im.result.Wait = s.keysArrived(q, store.Version{Epoch: im.result.Epoch, Seq: im.result.Seq})
 	return q.reply(http.StatusOK, im.result)
 }
 

@@ -197,7 +197,7 @@ func (s *Server) rotateKey(q *request) error {
 func (s *Server) mint(q *request, r v1.KeyRequest, choose func(store.State, v1.Key) (snapshot.Slot, []snapshot.Credential, error)) error {
 	value := token.New(KeyPrefix)
 	var made snapshot.Credential
-	_, err := s.change(q, "mint key of "+q.r.PathValue("name"), func(state store.State) (edit, error) {
+	out, err := s.change(q, "mint key of "+q.r.PathValue("name"), func(state store.State) (edit, error) {
 		k, spec, err := q.subscription(state)
 		if err != nil {
 			return edit{}, err
@@ -222,13 +222,14 @@ func (s *Server) mint(q *request, r v1.KeyRequest, choose func(store.State, v1.K
 	if !q.dryRun {
 		answer.Key = value
 	}
+	answer.Wait = s.keysArrived(q, out.version)
 	return q.reply(http.StatusCreated, answer)
 }
 
 func (s *Server) revokeKey(q *request) error {
 	id := q.r.PathValue("key")
 	var revoked snapshot.Credential
-	_, err := s.change(q, "revoke key "+id+" of "+q.r.PathValue("name"), func(state store.State) (edit, error) {
+	out, err := s.change(q, "revoke key "+id+" of "+q.r.PathValue("name"), func(state store.State) (edit, error) {
 		k, _, err := q.subscription(state)
 		if err != nil {
 			return edit{}, err
@@ -249,7 +250,22 @@ func (s *Server) revokeKey(q *request) error {
 	if err != nil {
 		return err
 	}
-	return q.reply(http.StatusOK, keyOf(revoked))
+	answer := keyOf(revoked)
+	answer.Wait = s.keysArrived(q, out.version)
+	return q.reply(http.StatusOK, answer)
+}
+
+// keysArrived waits, if that is asked for, until the gateways of the organization have its keys of that version. The keys
+// are made already, so that whatever keeps it from waiting is only told.
+func (s *Server) keysArrived(q *request, version store.Version) *v1.WaitResult {
+	if q.wait <= 0 || q.dryRun {
+		return nil
+	}
+	result, err := s.waitApplied(q, outcome{version: version, organizations: []string{q.organization}})
+	if err != nil {
+		return &v1.WaitResult{}
+	}
+	return result
 }
 
 // info is the audit record of a change by this request.

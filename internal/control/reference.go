@@ -18,7 +18,7 @@ sent and answered are [resources](resources.md) and the types of ` + "`api/v1/re
 each call.
 
 Every change also takes ` + "`dryRun=true`" + `, which checks everything and changes nothing, and ` + "`reason=TEXT`" + ` for the audit record.
-Changes of resources take ` + "`wait=30s`" + `: the answer then comes when the connected gateways run the change, and names those that
+Changes of resources and of keys take ` + "`wait=30s`" + `: the answer then comes when the connected gateways run the change, and names those that
 do not in time. A list ends with a token ` + "`continue`" + ` if there is more. A watch (` + "`watch=true&since=EPOCH.SEQ`" + `) sends one JSON
 object a line; after a break it goes on from the last bookmark.
 
