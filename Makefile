@@ -14,6 +14,7 @@ RUN      ?= .
 CASE     ?= proxy feed
 FUZZTIME ?= 10m
 COUNT    ?= 10
+SOAK     ?= 10m
 # Tests that take many minutes: make soak runs them.
 LONG := ^(TestLargeApplies|TestMillionKeys|TestMillionCredentials)$$
 
@@ -54,6 +55,10 @@ soak: export HANSA_SLOW = 1
 soak: ## run every test COUNT (10) times with the race detector, to find those that fail sometimes
 	@$(step) "soak" go run ./test/tally -- -race -count=$(COUNT) -timeout 2h ./...
 
+soak-traffic: export HANSA_SOAK = $(SOAK)
+soak-traffic: ## change everything about a gateway under mixed traffic for SOAK (10m): nothing may fail
+	@$(step) "soak-traffic" go test ./test/soak -run '^TestSoak$$' -v -count=1 -timeout 2h
+
 docs: ## generate the reference pages and indexes
 	@go generate -skip generate.sh ./...
 	@go test ./internal/cli ./internal/control/problem -run Reference -update
@@ -84,4 +89,4 @@ check: ## lint, test and test-real: what must hold before a merge
 	[ $$status -eq 0 ] || exit $$status; \
 	go run ./test/tally -sum $(cache)/results/test.json $(cache)/results/test-real.json
 
-.PHONY: help build run test race test-real script fuzz bench soak docs lint initcost fix check
+.PHONY: help build run test race test-real script fuzz bench soak soak-traffic docs lint initcost fix check

@@ -217,7 +217,12 @@ func (g *Gateway) openMembership(ctx context.Context) error {
 	return m.open(ctx)
 }
 
-func (g *Gateway) bindTraffic(ctx context.Context) error { return g.traffic.Bind(ctx) }
+func (g *Gateway) bindTraffic(ctx context.Context) error {
+	if err := g.loadMaintenance(); err != nil {
+		return err
+	}
+	return g.traffic.Bind(ctx)
+}
 
 func (g *Gateway) startTraffic(ctx context.Context) error {
 	if err := g.traffic.Start(ctx); err != nil {

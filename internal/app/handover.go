@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"hansa.dev/hansa/internal/gateway"
@@ -45,12 +46,13 @@ func Predecessor(getenv func(string) string) (*fdpass.Conn, error) {
 
 // successor is the process that this one hands over to.
 type successor struct {
-	cmd    *exec.Cmd
-	conn   *fdpass.Conn
-	ended  chan struct{}
-	err    error // how it ended; set before ended is closed
-	until  time.Time
-	status step // what it said when it was ready
+	cmd   *exec.Cmd
+	conn  *fdpass.Conn
+	ended chan struct{}
+	err   error // how it ended; set before ended is closed
+	until time.Time
+
+	abandoned bool
 }
 
 // Upgrade hands over to a new process, and returns when that serves. This one then finishes its connections and ends: see
@@ -74,7 +76,6 @@ func (g *Gateway) Upgrade(ctx context.Context, u operate.Upgrade) (operate.Upgra
 	if err != nil {
 		return operate.Upgraded{}, fmt.Errorf("start the new process: %w", err)
 	}
-	defer func() { _ = s.conn.Close() }()
 	g.heir.Store(s)
 	defer g.heir.Store(nil)
 	if g.ending.Load() { // which may have been too early to see the heir
@@ -84,13 +85,18 @@ func (g *Gateway) Upgrade(ctx context.Context, u operate.Upgrade) (operate.Upgra
 	prepared, err := s.await(stepPrepared)
 	if err == nil {
 		out.Version = prepared.Version
+	}
+	if err == nil {
 		err = g.handFolder(ctx, s)
 	}
 	if err != nil {
-		s.kill()
+		if !s.abandoned {
+			err = errors.Join(err, s.abandon())
+		}
 		g.log.ErrorContext(ctx, "the new process does not serve; this one goes on", "pid", out.PID, "err", err)
 		return operate.Upgraded{}, err
 	}
+	_ = s.conn.Close() // all is said
 	g.log.InfoContext(ctx, "handed over", "pid", out.PID, "version", out.Version, "took", time.Since(began))
 	return out, nil
 }
@@ -99,7 +105,7 @@ func (g *Gateway) Upgrade(ctx context.Context, u operate.Upgrade) (operate.Upgra
 func (g *Gateway) endUpgrade() {
 	g.ending.Store(true)
 	if s := g.heir.Load(); s != nil && !g.handedOver.Load() {
-		_ = s.cmd.Process.Kill() // it fails if the process has ended
+		s.kill()
 	}
 	g.upgrading.Lock()
 }
@@ -115,6 +121,7 @@ func (g *Gateway) beginSuccessor(u operate.Upgrade) (_ *successor, err error) {
 		return nil, err
 	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that all of it can be ended
 	cmd.Env = append(environment(cmd.Environ(), HandoverEnv+"="), fmt.Sprintf("%s=%d", HandoverEnv, 2+len(cmd.ExtraFiles)))
 	err = cmd.Start()
 	if err = errors.Join(err, theirs.Close()); err != nil {
@@ -126,8 +133,7 @@ func (g *Gateway) beginSuccessor(u operate.Upgrade) (_ *successor, err error) {
 		s.err = cmd.Wait()
 	}()
 	if err := g.offerTo(s); err != nil {
-		s.kill()
-		return nil, errors.Join(err, ours.Close())
+		return nil, errors.Join(err, s.abandon())
 	}
 	return s, nil
 }
@@ -175,6 +181,7 @@ func (s *successor) await(next string) (step, error) {
 		return at, fmt.Errorf("the new process has not come to %q in time: %w", next, context.DeadlineExceeded)
 	case err != nil:
 		s.kill()
+		<-s.ended
 		return at, fmt.Errorf("the new process has ended before it came to %q (%v): see its log", next, s.err)
 	case at.Step != next:
 		return at, fmt.Errorf("the new process says %q, not %q", at.Step, next)
@@ -187,10 +194,32 @@ func (s *successor) tell(what string) error {
 	return s.conn.Send(step{Step: what}, nil, max(time.Until(s.until), time.Millisecond))
 }
 
-// kill ends the new process and returns when it is gone, and so writes nowhere.
-func (s *successor) kill() {
-	_ = s.cmd.Process.Kill() // it fails if the process has ended
+// abandonTime is how long the processes of a successor may take to be gone once they were killed.
+const abandonTime = 10 * time.Second
+
+// abandon ends the new process and all that it has started, and returns when they are gone, and so write nowhere: the
+// conversation ends when nobody has its other end any more. If that does not happen in time it stays open, so that whoever
+// is there does not take the end of the conversation for the end of this process, and go on by itself.
+func (s *successor) abandon() error {
+	_ = s.conn.Send(step{Step: stepAbandoned}, nil, time.Second)
+	s.kill()
 	<-s.ended
+	until := time.Now().Add(abandonTime)
+	for {
+		_, err := s.conn.Receive(new(step), max(time.Until(until), time.Millisecond))
+		switch {
+		case err == nil: // said before it was killed
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return errors.New("a process that the new program has started cannot be ended")
+		default:
+			return s.conn.Close()
+		}
+	}
+}
+
+// kill has all processes of the successor killed that have not left its group.
+func (s *successor) kill() {
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // it fails if they have ended
 }
 
 // handFolder gives the data folder away, then the traffic. After an error this process has the folder again.
@@ -213,10 +242,12 @@ func (g *Gateway) handFolder(ctx context.Context, s *successor) error {
 		g.retire(counts)
 		return nil
 	}
-	s.kill()
-	// It may have put itself in the place of this process already.
-	thawErr := g.thaw(ctx, lock)
+	s.abandoned = true
+	thawErr := s.abandon()
 	if thawErr == nil {
+		thawErr = g.thaw(ctx, lock)
+	}
+	if thawErr == nil { // it may have put itself in the place of this process already
 		thawErr = errors.Join(g.listenOperating(), g.writeReady())
 	}
 	if thawErr != nil {
@@ -239,7 +270,8 @@ func (g *Gateway) handTraffic(before gateway.Status, s *successor) error {
 		return err
 	}
 	behind := has.Epoch < before.Epoch || has.Epoch == before.Epoch && has.Seq < before.Seq
-	if before.Generation > 0 && (!has.Configured || behind) {
+	// A version that changed nothing for this gateway need not be on the disk.
+	if before.Generation > 0 && (!has.Configured || behind && has.Digest != before.Digest) {
 		return fmt.Errorf("the new process has only configuration %d.%d, this one has %d.%d", has.Epoch, has.Seq, before.Epoch, before.Seq)
 	}
 	if err := s.tell(stepServe); err != nil {

@@ -60,7 +60,7 @@ func (g *Gateway) startOperating(context.Context) error {
 		g.admin.Wait()
 		return err
 	})
-	return errors.Join(g.listenOperating(), g.loadMaintenance())
+	return g.listenOperating()
 }
 
 // listenOperating takes the name of the socket for this process. It may be called again.

@@ -28,8 +28,8 @@ import (
 //	    ← accepting  it serves; the sockets are shared, so that nobody finds them closed
 //	      (the old one takes no more connections and lets those that it has finish)
 //
-// Until accepting the old process serves. If the new one ends or is late before that, the old one kills it, waits until it
-// is gone, and takes up the folder again. If the old one ends, at whatever step, the new one goes on: it has the sockets
+// Until accepting the old process serves. If the new one ends or is late before that, the old one says abandoned, kills it
+// with all that it has started, waits until they are gone, and takes up the folder again. If the old one ends, at whatever step, the new one goes on: it has the sockets
 // and the locks.
 const (
 	handoverProtocol = 1
@@ -39,6 +39,7 @@ const (
 	stepReady     = "ready"
 	stepServe     = "serve"
 	stepAccepting = "accepting"
+	stepAbandoned = "abandoned"
 )
 
 // offer is the first message.
@@ -61,11 +62,11 @@ type step struct {
 	Step string `json:"step"`
 	// Version is that of the new program; prepared has it.
 	Version string `json:"version,omitempty"`
-	// Configured, Epoch, Seq and CredentialSeq say what the new process has; ready has them.
-	Configured    bool   `json:"configured,omitempty"`
-	Epoch         uint64 `json:"epoch,omitempty"`
-	Seq           uint64 `json:"seq,omitempty"`
-	CredentialSeq uint64 `json:"credentialSeq,omitempty"`
+	// Configured, Epoch, Seq and Digest say what the new process has; ready has them.
+	Configured bool   `json:"configured,omitempty"`
+	Epoch      uint64 `json:"epoch,omitempty"`
+	Seq        uint64 `json:"seq,omitempty"`
+	Digest     string `json:"digest,omitempty"`
 }
 
 // patience is how long a new process waits for its predecessor, which is at work all that time.
@@ -216,7 +217,7 @@ func (g *Gateway) awaitTraffic(context.Context) error {
 	}
 	st := g.traffic.Status()
 	err := g.pred.exchange(step{
-		Step: stepReady, Configured: st.Generation > 0, Epoch: st.Epoch, Seq: st.Seq, CredentialSeq: st.CredentialSeq,
+		Step: stepReady, Configured: st.Generation > 0, Epoch: st.Epoch, Seq: st.Seq, Digest: st.Digest,
 	}, stepServe)
 	if errors.Is(err, errAlone) {
 		g.log.Warn("the predecessor has ended before its time; going on without it")

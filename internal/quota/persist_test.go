@@ -3,6 +3,7 @@ package quota
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"testing"
@@ -112,6 +113,77 @@ func TestTornCountsAreRefused(t *testing.T) {
 		flipped[n] ^= 0x40
 		if NewSubjects().Restore(flipped, noon) == nil {
 			t.Fatalf("a change of byte %d was accepted", n)
+		}
+	}
+}
+
+// What two processes count side by side adds up, and nothing is counted twice.
+func TestSinceAndAdd(t *testing.T) {
+	t.Parallel()
+	day := &Limit{Key: NewKey(24*time.Hour, false, "day"), Max: 100, Window: 24 * time.Hour}
+	minute := &Limit{Key: NewKey(time.Minute, false, "minute"), Max: 100, Window: time.Minute}
+	now := int64(1000 * 24 * time.Hour)
+	old, fresh := NewSubjects(), NewSubjects()
+	a, b := NewID("a"), NewID("b")
+	count := func(s *Subjects, id ID, l *Limit, now int64, n int) {
+		for range n {
+			s.Acquire(id).Admit(l, now, 1)
+		}
+	}
+	count(old, a, day, now, 10)
+	count(old, a, minute, now, 10)
+	before := old.AppendTo(nil)
+	if more, err := Since(before, before); more != nil || err != nil {
+		t.Errorf("nothing was counted: %d bytes, %v", len(more), err)
+	}
+	if err := fresh.Restore(before, now); err != nil {
+		t.Fatal(err)
+	}
+	later := now + int64(time.Minute)
+	count(fresh, a, day, now, 3)
+	count(fresh, a, minute, later, 3) // a window that the old process is not in yet
+	count(old, a, day, now, 5)
+	count(old, a, minute, now, 5)
+	count(old, b, day, now, 7)
+	more, err := Since(before, old.AppendTo(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.Add(more, now); err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]struct {
+		id   ID
+		l    *Limit
+		now  int64
+		want uint64
+	}{
+		"same window":         {a, day, now, 100 - 18 - 1},
+		"window that is over": {a, minute, later, 100 - 3 - 1},
+		"subject of the old":  {b, day, now, 100 - 7 - 1},
+	} {
+		if got := fresh.Acquire(f.id).Admit(f.l, f.now, 1).Remaining; got != f.want {
+			t.Errorf("%s: %d are left, want %d", name, got, f.want)
+		}
+	}
+	// A window that the old process has begun, and the new one has not.
+	count(old, a, minute, later+int64(time.Minute), 9)
+	more, err = Since(before, old.AppendTo(nil))
+	if err == nil {
+		err = fresh.Add(more, now)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fresh.Acquire(a).Admit(minute, later+int64(time.Minute), 1).Remaining; got != 100-9-1 {
+		t.Errorf("a later window: %d are left, want %d", got, 100-9-1)
+	}
+	for _, bad := range [][]byte{nil, []byte("x"), more[:len(more)-1]} {
+		if err := fresh.Add(bad, now); !errors.Is(err, ErrMalformed) {
+			t.Errorf("Add(%q): %v", bad, err)
+		}
+		if _, err := Since(bad, more); !errors.Is(err, ErrMalformed) {
+			t.Errorf("Since(%q, ...): %v", bad, err)
 		}
 	}
 }

@@ -9,6 +9,8 @@ package soak
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"hansa.dev/hansa/internal/cli"
@@ -18,6 +20,9 @@ import (
 const mainEnv = "HANSA_SOAK_MAIN"
 
 func TestMain(m *testing.M) {
+	if stage, ok := strings.CutPrefix(filepath.Base(os.Args[0]), successorName); ok {
+		os.Exit(successor(stage))
+	}
 	if os.Getenv(mainEnv) != "" {
 		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 	}

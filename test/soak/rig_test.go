@@ -22,7 +22,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,34 +65,13 @@ type rig struct {
 	addr     map[string]string // of the gateway
 	roots    *x509.CertPool
 	ca       *authority
-	log      *lockedBuffer
 	args     []string
-
-	mu   sync.Mutex
-	cmds []*exec.Cmd // guarded by mu; processes that this test started itself
-}
-
-// lockedBuffer collects what processes write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	ended    []chan struct{} // of the processes that this test started itself
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), log: new(lockedBuffer), ca: newAuthority(t)}
+	r := &rig{t: t, dir: t.TempDir(), ca: newAuthority(t)}
 	r.roots = x509.NewCertPool()
 	r.roots.AddCert(r.ca.cert)
 	for i := range r.backends {
@@ -193,10 +171,7 @@ func (r *rig) start() {
 		defer close(ended)
 		_ = cmd.Wait()
 	}()
-	r.t.Cleanup(func() { <-ended })
-	r.mu.Lock()
-	r.cmds = append(r.cmds, cmd)
-	r.mu.Unlock()
+	r.ended = append(r.ended, ended)
 	eventually(r.t, "start", r.ready)
 }
 
@@ -246,13 +221,11 @@ func (r *rig) end() {
 		b, _ := os.ReadFile(r.path("gateway.log"))
 		r.t.Logf("the log of the gateway:\n%s", b)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, pid := range r.processes() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it fails if the process has just ended
 	}
-	for _, cmd := range r.cmds {
-		_ = cmd.Process.Kill()
+	for _, ended := range r.ended {
+		<-ended
 	}
 }
 

@@ -60,15 +60,7 @@ func TestSoak(t *testing.T) {
 func (r *rig) change(n int) {
 	r.t.Helper()
 	r.apply(r.backend(n))
-	eventually(r.t, "configuration", func() error {
-		c, err := r.dial("http")
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_, err = get(c, bufio.NewReader(c), "/marker", fmt.Sprint(n))
-		return err
-	})
+	eventually(r.t, "configuration", func() error { return r.marked(n) })
 	ctx := r.t.Context()
 	switch n % 4 {
 	case 0:
@@ -90,6 +82,17 @@ func (r *rig) change(n int) {
 			r.t.Errorf("reload: %v", err)
 		}
 	}
+}
+
+// marked returns nil once change n is in force.
+func (r *rig) marked(n int) error {
+	c, err := r.dial("http")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = get(c, bufio.NewReader(c), "/marker", fmt.Sprint(n))
+	return err
 }
 
 // shows returns nil once new connections see the certificate with that number.

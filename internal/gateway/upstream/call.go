@@ -369,8 +369,9 @@ func (c *call) Read(p []byte) (int, error) {
 		if waited >= c.limit {
 			return 0, sweep.ErrTimeout
 		}
-		// A cancellation from now on wakes this goroutine; one before is seen here.
-		if waited > 0 && (!c.x.WaitOn(&c.waiter) || !c.tunnel && c.down.Gone()) {
+		// A cancellation is seen here, also by a stream in which there is always something to read. From the first wait that
+		// is not short it wakes this goroutine.
+		if c.x.Cancelled() || waited > 0 && (!c.x.WaitOn(&c.waiter) || !c.tunnel && c.down.Gone()) {
 			return 0, errClientGone
 		}
 		step := min(max(waited, firstLook), longLook, c.limit-waited)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"hansa.dev/hansa/internal/x/durable"
@@ -131,4 +132,66 @@ func list(t *testing.T, dir string) []string {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// A lock that was adopted keeps the folder locked until the last one lets go of it.
+func TestAdoptLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, err := durable.LockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass := func() *os.File { // as another process gets it
+		t.Helper()
+		fd, err := syscall.Dup(int(first.File().Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return os.NewFile(uintptr(fd), "passed")
+	}
+	tried, err := durable.AdoptLock(dir, pass())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tried.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.LockDir(dir); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("after one who had adopted it is gone: %v", err)
+	}
+	second, err := durable.AdoptLock(dir, pass())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Sign()
+	if err := first.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.LockDir(dir); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("after the first holder has left: %v", err)
+	}
+	if err := second.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	third, err := durable.LockDir(dir)
+	if err != nil {
+		t.Fatalf("after the last holder is gone: %v", err)
+	}
+	defer third.Unlock()
+
+	stranger, err := os.Open(filepath.Join(dir, durable.LockName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.AdoptLock(dir, stranger); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("a file that does not hold the lock: %v", err)
+	}
+	other, err := os.Create(filepath.Join(t.TempDir(), durable.LockName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.AdoptLock(dir, other); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("the lock of another folder: %v", err)
+	}
 }
