@@ -78,6 +78,7 @@ func (r *raw) request(id uint32, end bool, method string, more ...string) {
 // reply is what became of a stream.
 type reply struct {
 	status, trailer string
+	grpcStatus      string
 	body            int
 	ended           bool
 	reset           xhttp2.ErrCode
@@ -105,9 +106,12 @@ func (r *raw) until(f func(map[uint32]*reply) bool) (map[uint32]*reply, *xhttp2.
 		switch fr := fr.(type) {
 		case *xhttp2.HeadersFrame:
 			r.dec.SetEmitFunc(func(f hpack.HeaderField) {
-				if f.Name == ":status" {
+				switch {
+				case f.Name == ":status":
 					a.status += f.Value + " "
-				} else if a.body > 0 {
+				case f.Name == "grpc-status":
+					a.grpcStatus = f.Value
+				case a.body > 0:
 					a.trailer += f.Name + "=" + f.Value
 				}
 			})
