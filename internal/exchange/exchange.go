@@ -120,6 +120,7 @@ type Exchange struct {
 
 	local     Bytes
 	answered  bool
+	grpc      bool // the refusal is one for clients of gRPC
 	scratch   []byte
 	cancelled atomic.Bool
 	waiting   atomic.Pointer[Interrupter]
@@ -148,7 +149,7 @@ func (x *Exchange) Reset() {
 	x.Backend, x.Endpoint = "", ""
 	x.Tries, x.Upstream, x.Duration = 0, 0, 0
 	x.BytesIn, x.BytesOut = 0, 0
-	x.answered = false
+	x.answered, x.grpc = false, false
 	x.scratch = x.scratch[:0]
 	if x.waiting.Load() != nil {
 		x.waiting.Store(nil)
@@ -166,8 +167,8 @@ func (x *Exchange) Refuse(code Code, detail string) Verdict {
 	return Responded
 }
 
-// Refused tells whether the answer is a refusal.
-func (x *Exchange) Refused() bool { return x.answered && x.Code != CodeNone }
+// Refused tells whether the answer is a refusal, to be written as AppendProblem has it.
+func (x *Exchange) Refused() bool { return x.answered && x.Code != CodeNone && !x.grpc }
 
 // Answer makes an answer of the gateway itself. Its fields are set in x.Own; the body must not change before the
 // exchange ends.

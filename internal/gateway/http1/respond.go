@@ -20,6 +20,7 @@ const drainBelow = 64 << 10
 
 // Respond implements exchange.Down.
 func (c *conn) Respond(x *exchange.Exchange, body exchange.Source) {
+	x.SpeakGRPC()
 	local, answered := x.LocalAnswer()
 	out := c.out[:0]
 	switch {

@@ -63,7 +63,11 @@ func (r *raw) must(err error) {
 // block encodes fields, "name: value", behind those of a request for /.
 func (r *raw) block(method string, more ...string) []byte {
 	r.buf.Reset()
-	for _, l := range append([]string{":method: " + method, ":scheme: http", ":path: /", ":authority: a"}, more...) {
+	method, path, given := strings.Cut(method, " ")
+	if !given {
+		path = "/"
+	}
+	for _, l := range append([]string{":method: " + method, ":scheme: http", ":path: " + path, ":authority: a"}, more...) {
 		name, value, _ := strings.Cut(l[1:], ": ")
 		_ = r.enc.WriteField(hpack.HeaderField{Name: l[:1] + name, Value: value})
 	}

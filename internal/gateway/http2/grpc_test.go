@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"hansa.dev/hansa/internal/exchange"
-	"hansa.dev/hansa/internal/snapshot"
 )
 
 // testService is the service of gRPC's interoperability tests, as far as those below need it.
@@ -356,14 +356,24 @@ func TestGRPCRefusals(t *testing.T) {
 	}
 }
 
-// TestGRPCDeadline holds a call to its deadline on the client's behalf.
+// TestGRPCDeadline ends a call when the client waits no longer, whatever the backend does: before the head of the response,
+// and after.
 func TestGRPCDeadline(t *testing.T) {
 	t.Parallel()
-	r := startGRPC(t, false, setup{backend: snapshot.Backend{ResponseMillis: 60_000}})
-	raw := r.dial(t)
-	raw.request(1, false, "POST", "content-type: application/grpc", "te: trailers", "grpc-timeout: 200m", "x: y")
-	all, _ := raw.until(over(1))
-	if a := all[1]; a.status != "200 " || a.grpcStatus != "4" {
-		t.Errorf("%+v, want the status 4 of gRPC", a)
+	g := both(t, false, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begun" {
+			w.Header().Set("Content-Type", "application/grpc")
+			_ = http.NewResponseController(w).Flush()
+		}
+		waiting(w, r)
+	}, setup{})
+	r := g.dial(t)
+	for i, path := range []string{"/silent", "/begun"} {
+		id := uint32(2*i + 1)
+		r.request(id, true, "POST "+path, "content-type: application/grpc", "te: trailers", "grpc-timeout: 200m")
+		all, _ := r.until(over(id))
+		if a := all[id]; a.status != "200 " || a.grpcStatus != "4" {
+			t.Errorf("%s: %+v, want the status 4 of gRPC", path, a)
+		}
 	}
 }

@@ -15,6 +15,7 @@ var errGone = errors.New("the client does not take the response")
 
 // Respond implements exchange.Down.
 func (s *stream) Respond(x *exchange.Exchange, body exchange.Source) {
+	x.SpeakGRPC()
 	local, answered := x.LocalAnswer()
 	switch {
 	case x.Refused():
@@ -142,6 +143,14 @@ func (s *stream) breakOff(x *exchange.Exchange, untouched bool) {
 	if untouched {
 		x.Refuse(x.Code, "")
 		s.Respond(x, nil)
+		return
+	}
+	if x.GRPC() && !s.tunnel { // it can be told even now
+		x.Own.Reset()
+		x.AddGRPCStatus(&x.Own)
+		s.block = h2.AppendHead(s.block[:0], &x.Own, 0)
+		s.ended = true
+		s.deliver(s.send(s.block, nil, true))
 		return
 	}
 	s.reset(h2.InternalError)

@@ -11,6 +11,7 @@ import (
 
 // Respond implements exchange.Down.
 func (st *stream) Respond(x *exchange.Exchange, body exchange.Source) {
+	x.SpeakGRPC()
 	local, answered := x.LocalAnswer()
 	if answered {
 		if body != nil {

@@ -30,12 +30,11 @@ func (h http2) try(c *call, e *endpoint) (exchange.Source, bool, *exchange.Fault
 		if err == nil {
 			return m, true, nil
 		}
-		begun := m.pumping
+		begun, f := m.pumping, m.fault(err)
 		m.drop()
 		if m.fallback {
 			return http1{}.try(c, e)
 		}
-		f := m.fault(err)
 		sent := !errors.Is(err, mux.ErrUnprocessed) && !m.unsent || begun
 		if !errors.Is(err, mux.ErrUnprocessed) || begun || i >= maxUnprocessed || c.late() {
 			return nil, sent, f

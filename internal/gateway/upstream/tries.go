@@ -37,6 +37,9 @@ func (t *tries) reset(now time.Duration, s *settings, x *exchange.Exchange) {
 	if t.deadline = 0; s.total > 0 {
 		t.deadline = now + s.total
 	}
+	if d := x.GRPCTimeout(); d > 0 && (t.deadline == 0 || now+d < t.deadline) {
+		t.deadline = now + d // the client waits no longer
+	}
 	if s.content.ProxyProtocol != "" {
 		t.client = clientOf(x)
 	} else if t.client.IsValid() {
