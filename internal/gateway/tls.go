@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 
 	"hansa.dev/hansa/internal/gateway/certs"
 	"hansa.dev/hansa/internal/gateway/handshake"
@@ -83,8 +84,9 @@ func (g *Gateway) readCertificates() (err error) {
 // secure is the TLS of a door.
 type secure struct {
 	handshake *handshake.Server
-	certs     *certs.Store // nil: those of the gateway
-	files     *certs.Files // nil: it has none of its own
+	certs     *certs.Store   // nil: those of the gateway
+	files     *certs.Files   // nil: it has none of its own
+	staples   *certs.Staples // nil: there are none to keep
 }
 
 // newSecure makes the TLS of a listener.
@@ -102,6 +104,9 @@ func (g *Gateway) newSecure(spec *Listener, protocols []string) (_ *secure, err 
 		s.files, err = certs.NewFiles(certs.FilesOptions{
 			Store: store, Pairs: []certs.Pair{{CertFile: spec.CertFile, KeyFile: spec.KeyFile}}, Log: log,
 		})
+		if err == nil && !o.TLS.NoStaples {
+			s.staples, err = certs.NewStaples(certs.StaplesOptions{Store: store, Log: log})
+		}
 		if err != nil {
 			s.close()
 			return nil, err
@@ -146,6 +151,11 @@ func (s *secure) run(ctx context.Context) error {
 	if s.files == nil {
 		<-ctx.Done()
 		return nil
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if s.staples != nil {
+		wg.Go(func() { _ = s.staples.Run(ctx) }) // it only ends with ctx
 	}
 	return s.files.Run(ctx)
 }

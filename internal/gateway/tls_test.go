@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	qhttp3 "github.com/quic-go/quic-go/http3"
+
 	"hansa.dev/hansa/internal/gateway/certs/certstest"
 	"hansa.dev/hansa/internal/snapshot"
 )
@@ -35,7 +38,7 @@ func startSecure(t testing.TB, edit func(*Options)) *secureNode {
 	s.node = startNode(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "cert=%s chain=%s", r.Header.Get("Client-Cert"), r.Header.Get("Client-Cert-Chain"))
 	}, func(o *Options) {
-		o.HTTPSAddr, o.TLS.CertDir = "127.0.0.1:0", s.dir
+		o.HTTPSAddr, o.HTTP3, o.TLS.CertDir = "127.0.0.1:0", true, s.dir
 		if edit != nil {
 			edit(o)
 		}
@@ -111,6 +114,22 @@ func TestClientCertificateEndToEnd(t *testing.T) {
 			t.Errorf("with a certificate: %s %d %s", res.Proto, res.StatusCode, body)
 		}
 	}
+	h3 := func(certificates ...tls.Certificate) *http.Client {
+		transport := &qhttp3.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: s.ca.Pool(), ServerName: host, Certificates: certificates},
+			Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
+				return quic.DialAddr(ctx, s.addr, c, q)
+			},
+		}
+		t.Cleanup(func() { transport.Close() })
+		return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	}
+	if res, body := fetch(t, h3(), "https://api.example.com/open"); res.StatusCode != 403 || !strings.Contains(body, "client-certificate-required") {
+		t.Errorf("HTTP/3 without a certificate: %d %s", res.StatusCode, body)
+	}
+	if res, body := fetch(t, h3(alice.TLS), "https://api.example.com/open"); res.StatusCode != 200 || !strings.HasPrefix(body, "cert=:MII") {
+		t.Errorf("HTTP/3 with a certificate: %d %s", res.StatusCode, body)
+	}
 	if res, body := s.get("/open"); res.StatusCode != 403 || !strings.Contains(body, "client-certificate-required") {
 		t.Errorf("without TLS: %d %s", res.StatusCode, body)
 	}
@@ -126,6 +145,35 @@ func TestClientCertificateEndToEnd(t *testing.T) {
 	log, err := os.ReadFile(s.log)
 	if err != nil || !strings.Contains(string(log), `"tls":"1.3","clientSubject":"CN=alice","clientFingerprint":"`) {
 		t.Errorf("%v, %s", err, log)
+	}
+}
+
+// TestMisdirectedStreams sends requests for other hosts over a connection of HTTP/2.
+func TestMisdirectedStreams(t *testing.T) {
+	t.Parallel()
+	s := startSecure(t, nil)
+	s.put(t, "two", s.ca.Issue(t, "one.example.com", "two.example.com"))
+	if err := s.certFiles.Look(); err != nil {
+		t.Fatal(err)
+	}
+	w := s.world()
+	w.put(snapshot.Hosts{Organization: "acme", Name: "more", Hostnames: []string{"*.example.com"}, Environments: []string{"prod"}})
+	s.apply(w)
+	c := s.clientFor(t, true)
+	for name, want := range map[string]int{"one.example.com": 200, "two.example.com": 200, host: 421} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://one.example.com/open", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = name
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want || res.ProtoMajor != 2 {
+			t.Errorf("%s: %s %d, want %d", name, res.Proto, res.StatusCode, want)
+		}
 	}
 }
 

@@ -29,10 +29,9 @@ import (
 
 // rig is a listener with TLS, rules and the HTTP/1.1 engine, which answers with what it has admitted.
 type rig struct {
-	server  *Server
-	addr    string
-	metrics *prometheus.Registry             // of the engine
-	rules   atomic.Pointer[map[string]*Rule] // by hostname
+	server *Server
+	addr   string
+	rules  atomic.Pointer[map[string]*Rule] // by hostname
 }
 
 var serverCA struct {

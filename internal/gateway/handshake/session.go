@@ -100,8 +100,8 @@ func (c *Session) misdirected(x *exchange.Exchange, rule *Rule) bool {
 			return true
 		}
 	}
-	if string(x.Host) == c.ServerName || c.ServerName == "" || c.server.opts.AnyHost {
-		return false // without a name the client cannot have meant another
+	if string(x.Host) == c.ServerName || c.ServerName == "" || len(x.Host) == 0 || c.server.opts.AnyHost {
+		return false // without both names the client cannot have meant another
 	}
 	return !c.server.opts.Certificates.Covers(c.ServerName, string(x.Host))
 }
