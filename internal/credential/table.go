@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"encoding/binary"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,18 +13,21 @@ import (
 
 // Record is one credential in use. All but what its methods return never changes.
 type Record struct {
-	ID           string
+	// What every request asks for stands together, in one line of the processor's cache.
+	hash      snapshot.CredentialHash
+	subject   *quota.Subject
+	ExpiresAt int64 // Unix seconds; 0: never
+	State     snapshot.State
+	gone      atomic.Bool // no longer what Lookup returns
+	dead      atomic.Bool
+
 	Organization string
-	Subscription string
 	Application  string
 	Product      string
-	State        snapshot.State
-	ExpiresAt    int64 // Unix seconds; 0: never
+	Subscription string
+	ID           string
 
-	hash        snapshot.CredentialHash
-	subject     *quota.Subject
 	application atomic.Pointer[quota.Subject]
-	dead        atomic.Bool
 }
 
 // Subject is who the limits of the subscription count for. All credentials of a subscription share it.
@@ -43,10 +47,15 @@ func (r *Record) Expired(now int64) bool {
 	return r.ExpiresAt != 0 && now >= r.ExpiresAt*int64(time.Second)
 }
 
+// recentSlots is how many records can be found at once. Finding one in its segment takes seven reads of memory far apart,
+// here it takes two. A power of two.
+const recentSlots = 1 << 15
+
 // Table is the table of credentials. Use [New].
 type Table struct {
 	subjects *quota.Subjects
 	current  atomic.Pointer[view]
+	recent   [recentSlots]atomic.Pointer[Record] // records that were looked up, by hash
 
 	mu     sync.Mutex // serialises Apply
 	onDead func()
@@ -86,6 +95,34 @@ func (t *Table) Len() int {
 
 // Lookup returns the record of the credential with that hash.
 func (t *Table) Lookup(hash snapshot.CredentialHash) (*Record, bool) {
+	slot := t.recentSlot(&hash)
+	if r := slot.Load(); r != nil && sameHash(&r.hash, &hash) && !r.gone.Load() {
+		return r, true
+	}
+	r, ok := t.find(hash)
+	if ok {
+		slot.Store(r)
+	}
+	return r, ok
+}
+
+// recentSlot is where the record of a credential is kept among recent ones. It is not the shard that decides: that takes
+// the begin of the hash.
+func (t *Table) recentSlot(hash *snapshot.CredentialHash) *atomic.Pointer[Record] {
+	return &t.recent[binary.LittleEndian.Uint64(hash[len(hash)-8:])%recentSlots]
+}
+
+// sameHash compares in constant time.
+func sameHash(a, b *snapshot.CredentialHash) bool {
+	differ := uint64(0)
+	for i := 0; i < len(a); i += 8 {
+		differ |= binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])
+	}
+	return differ == 0
+}
+
+// find is Lookup in the segments.
+func (t *Table) find(hash snapshot.CredentialHash) (*Record, bool) {
 	for {
 		v := t.current.Load()
 		if v == nil {
@@ -219,6 +256,8 @@ func (t *Table) succeed(was *shard, segment *snapshot.Shard) (next *shard, died 
 			next.records[at].Store(now)
 		}
 		t.release(r)
+		r.gone.Store(true)
+		t.recentSlot(&r.hash).CompareAndSwap(r, nil)
 		if r.State == snapshot.StateActive && (now == nil || now.State != snapshot.StateActive) {
 			r.dead.Store(true)
 			died = true

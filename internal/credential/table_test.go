@@ -268,6 +268,31 @@ func TestMemory(t *testing.T) {
 	runtime.KeepAlive(creds)
 }
 
+// TestRecentRecordsGo looks records up, so that they are found at once, and changes or takes away what they stand for.
+func TestRecentRecordsGo(t *testing.T) {
+	t.Parallel()
+	tbl := New(quota.NewSubjects(), nil)
+	tbl.Apply(table(t, 100))
+	r, ok := tbl.Lookup(key(7))
+	if again, _ := tbl.Lookup(key(7)); !ok || again != r || tbl.recentSlot(&r.hash).Load() != r {
+		t.Fatalf("Lookup = %p, %t, and then %p", r, ok, again)
+	}
+	other := key(7)
+	other[0] ^= 1 // another credential in the same place
+	if got, ok := tbl.Lookup(other); ok {
+		t.Errorf("Lookup of a hash that is not there = %+v", got)
+	}
+	tbl.Apply(table(t, 7))
+	if got, ok := tbl.Lookup(key(7)); ok || !r.gone.Load() || tbl.recentSlot(&r.hash).Load() != nil {
+		t.Errorf("Lookup of what was taken away = %+v, %t; gone: %t", got, ok, r.gone.Load())
+	}
+	// A request that was on its way may keep it once more.
+	tbl.recentSlot(&r.hash).Store(r)
+	if got, ok := tbl.Lookup(key(7)); ok {
+		t.Errorf("Lookup = %+v, of a record that is gone", got)
+	}
+}
+
 func BenchmarkLookup(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
