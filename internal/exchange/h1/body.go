@@ -47,6 +47,9 @@ type Body struct {
 	lo, hi int
 	room   int                // where in buf reading begins anew: behind the head
 	large  *[LargeBuffer]byte // the buffer, if it came from the pool
+	given  []byte             // the buffer that Reset was given
+	behind int                // room in it
+	much   bool               // the last read was a large one, or had not enough room
 
 	framing Framing
 	ended   bool
@@ -72,6 +75,7 @@ const (
 func (b *Body) Reset(in io.Reader, pool *Pool, framing Framing, length int64, buf []byte, used, filled int) {
 	b.in, b.pool = in, pool
 	b.buf, b.lo, b.hi, b.room = buf, used, filled, used
+	b.given, b.behind, b.much = buf, used, false
 	b.framing, b.length = framing, length
 	b.left, b.state, b.excess = 0, chunkSize, 0
 	b.ended = framing == NoBody || framing == Length && length == 0
@@ -150,7 +154,7 @@ func (b *Body) Release() {
 		b.pool.Put(b.large)
 		b.large, b.buf, b.lo, b.hi = nil, nil, 0, 0
 	}
-	b.in = nil
+	b.in, b.given = nil, nil
 }
 
 // Next implements exchange.Source.
@@ -189,7 +193,7 @@ func (b *Body) nextOfLength() (exchange.Chunk, error) {
 
 func (b *Body) nextUntilClose() (exchange.Chunk, error) {
 	if b.lo == b.hi {
-		b.makeRoom(LargeBuffer)
+		b.makeRoom(b.wanted())
 		if err := b.fill(len(b.buf) - b.hi); err != nil {
 			if errors.Is(err, io.EOF) {
 				b.ended = true
@@ -226,7 +230,7 @@ func (b *Body) nextChunked() (exchange.Chunk, error) {
 // readMore reads behind what is there, which is an incomplete line or nothing.
 func (b *Body) readMore() error {
 	if b.lo == b.hi {
-		b.makeRoom(LargeBuffer)
+		b.makeRoom(b.wanted())
 	} else if b.hi == len(b.buf) || b.lo > b.room+smallRoom {
 		if b.room+b.hi-b.lo+smallRoom > len(b.buf) && b.large == nil {
 			old := b.buf[b.lo:b.hi]
@@ -241,11 +245,24 @@ func (b *Body) readMore() error {
 	return b.fill(len(b.buf) - b.hi)
 }
 
+// wanted tells how much room is good for a body whose length is not known. Streams of events and tunnels send little at a
+// time and wait for long; they must not hold a large buffer meanwhile.
+func (b *Body) wanted() int64 {
+	if b.much {
+		return LargeBuffer
+	}
+	return smallRoom
+}
+
 // makeRoom prepares for reading when nothing is left in the buffer. want is how much may come.
 func (b *Body) makeRoom(want int64) {
-	if room := int64(len(b.buf) - b.room); b.large == nil && room < want && room < LargeBuffer/2 {
+	switch room := int64(len(b.buf) - b.room); {
+	case b.large == nil && room < want && room < LargeBuffer/2:
 		b.large = b.pool.Get()
 		b.buf, b.room = b.large[:], 0
+	case b.large != nil && int64(len(b.given)-b.behind) >= want:
+		b.pool.Put(b.large)
+		b.large, b.buf, b.room = nil, b.given, b.behind
 	}
 	b.lo, b.hi = b.room, b.room
 }
@@ -254,6 +271,7 @@ func (b *Body) fill(most int) error {
 	n, err := b.in.Read(b.buf[b.hi : b.hi+most])
 	b.hi += n
 	if n > 0 {
+		b.much = n == most || n > smallRoom
 		return nil
 	}
 	if err == nil {
