@@ -194,7 +194,7 @@ func TestRequestsReadAlike(t *testing.T) {
 		accepted += len(f.ours)
 		f.judge(t, "net/http", readAll)
 		for _, raw := range f.raw {
-			if i := bytes.Index(raw, []byte("\r\n\r\n")); i >= 0 && bytes.Contains(bytes.ReplaceAll(raw[:i], []byte("\r\n"), nil), []byte("\n")) {
+			if before, _, ok := bytes.Cut(raw, []byte("\r\n\r\n")); ok && bytes.Contains(bytes.ReplaceAll(before, []byte("\r\n"), nil), []byte("\n")) {
 				t.Errorf("%q was forwarded with a bare line feed: %q", f.in, raw)
 			}
 		}
