@@ -329,7 +329,7 @@ func TestCounter(t *testing.T) {
 
 func TestDocuments(t *testing.T) {
 	t.Parallel()
-	parts := append(feedDocuments("127.0.0.1:9000", 2500), proxyDocuments("127.0.0.1:9000"))
+	parts := append(feedDocuments("127.0.0.1:9000", 2500), proxyDocuments("127.0.0.1:9000", "127.0.0.1:9001"))
 	kinds := map[v1.Kind]int{}
 	for _, part := range parts {
 		for _, text := range strings.Split(part, "---\n")[1:] {
@@ -345,7 +345,7 @@ func TestDocuments(t *testing.T) {
 			}
 		}
 	}
-	if len(parts) != 4 || kinds[v1.KindAPI] != 2503 || kinds[v1.KindDeployment] != 2503 ||
+	if len(parts) != 4 || kinds[v1.KindAPI] != 2504 || kinds[v1.KindDeployment] != 2504 ||
 		kinds[v1.KindEnvironmentGroup] != feedHosts+1 || kinds[v1.KindSubscription] != keyQuotaApplications {
 		t.Errorf("%d parts with %v", len(parts), kinds)
 	}

@@ -28,11 +28,9 @@ type proxyCase struct {
 	group string
 	// base is the case whose figures of the peers this one is compared with. Empty: its own. A case with a base is one of
 	// hansa's alone.
-	base string
-	// withoutHansa marks a case of which hansa cannot do what it asks for.
-	withoutHansa bool
-	load         kind
-	limits       []limit
+	base   string
+	load   kind
+	limits []limit
 }
 
 // kind is the way in which a case puts load on its subjects.
@@ -71,7 +69,7 @@ func proxyCases() []proxyCase {
 		{name: caseHandshake, group: caseHandshake, limits: []limit{nginxCPU(1.5), envoyCPU}},
 		{name: caseH2, group: caseH2, load: kindH2load, limits: []limit{nginxCPU(1.3), envoyCPU}},
 		{name: caseH2TLS, group: caseH2TLS, load: kindH2load, limits: []limit{nginxCPU(1.3), envoyCPU}},
-		{name: caseGRPC, group: caseGRPC, withoutHansa: true, load: kindH2load, limits: []limit{{peer: "envoy", most: 1.0}}},
+		{name: caseGRPC, group: caseGRPC, load: kindH2load, limits: []limit{{peer: "envoy", most: 1.0}}},
 		{name: case64k, group: case64k, limits: []limit{haproxyCPU, envoyCPU}},
 		{name: case1m, group: case1m, limits: []limit{haproxyCPU, envoyCPU}},
 		{name: casePost16k, group: casePost16k, limits: []limit{nginxCPU(1.0), envoyCPU}},

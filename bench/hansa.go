@@ -24,6 +24,7 @@ type hansas struct {
 	o       options
 	dir     string
 	backend string
+	grpc    string
 	cert    certificate
 	version string
 	control *controlNode
@@ -47,7 +48,7 @@ func (h *hansas) startControl(ctx context.Context) (err error) {
 		return err
 	}
 	h.stops = append(h.stops, h.control.stop)
-	if _, err := h.control.apply(ctx, proxyDocuments(h.backend)); err != nil {
+	if _, err := h.control.apply(ctx, proxyDocuments(h.backend, h.grpc)); err != nil {
 		return err
 	}
 	keys := keyRecords(0, keyQuotaKeys, keyQuotaApplications)

@@ -90,7 +90,7 @@ func newRig(ctx context.Context, o options) (*rig, error) {
 	r.params = serverParams{
 		Backend: backend.addr, GRPC: grpcAddr, Cores: o.cores, Cert: r.cert.cert, Key: r.cert.key, CertKey: r.cert.both,
 	}
-	r.hansas = hansas{o: o, backend: backend.addr, cert: r.cert}
+	r.hansas = hansas{o: o, backend: backend.addr, grpc: grpcAddr, cert: r.cert}
 	return r, nil
 }
 
@@ -158,7 +158,7 @@ func (r *rig) subjects(ctx context.Context, group []proxyCase) ([]*subject, erro
 		all = append(all, s)
 	}
 	for _, c := range group {
-		if c.withoutHansa || !slices.Contains(r.o.subjects, subjectHansa) {
+		if !slices.Contains(r.o.subjects, subjectHansa) {
 			continue
 		}
 		s, err := r.hansas.subject(ctx, c)

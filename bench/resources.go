@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
@@ -53,9 +54,9 @@ const (
 	path1m    = "/bytes/1048576"
 )
 
-// proxyDocuments are the resources of the cases of proxy: the APIs plain and bytes without policies, and keyed, which asks for a key and
+// proxyDocuments are the resources of the cases of proxy: the APIs plain, bytes and grpc without policies, and keyed, which asks for a key and
 // counts a quota that is never used up.
-func proxyDocuments(backend string) string {
+func proxyDocuments(backend, grpc string) string {
 	var d documents
 	d.site(backend)
 	d.environment("bench", proxyHost)
@@ -64,6 +65,12 @@ func proxyDocuments(backend string) string {
 		v1.Operation{Name: "createItem", Method: "POST", Path: "/items"})})
 	d.api("bytes", "bench", &v1.APISpec{BasePath: "/bytes", Backend: groupName, Operations: []v1.Operation{
 		{Name: "getBytes", Method: "GET", Path: "/{size}"},
+	}})
+	d.add("grpc", &v1.BackendSpec{HTTPVersion: "2", Endpoints: []v1.Endpoint{{Address: grpc}}})
+	service, method := path.Split(grpcPath)
+	service = path.Clean(service)
+	d.api("grpc", "bench", &v1.APISpec{BasePath: service, BackendPath: service, Backend: "grpc", Operations: []v1.Operation{
+		{Name: "echo", Method: "POST", Path: "/" + method},
 	}})
 	d.api("keyed", "bench", &v1.APISpec{BasePath: "/keyed/v1", Backend: groupName, Operations: item, Policies: v1.Policies{
 		Request: []v1.Policy{{APIKey: &v1.APIKeyPolicy{}}, {Quota: &v1.QuotaPolicy{}}},
