@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"hansa.dev/hansa/internal/gateway/upstream"
 )
 
 // Check is something that /readyz asks.
@@ -27,6 +29,7 @@ func newAdmin(g *Gateway) *http.Server {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", g.readyz)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, g.Status()) })
+	mux.HandleFunc("GET /backends", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, g.pool.Status()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g.opts.Metrics, promhttp.HandlerOpts{ErrorLog: errorLog{g}}))
 	return &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
@@ -68,6 +71,7 @@ func (g *Gateway) Ready() (bool, []CheckResult) {
 			}
 			return nil
 		}},
+		{Name: "backends", Optional: true, Run: func() error { return backendsFault(g.pool.Status()) }},
 		{Name: "accesslog", Optional: true, Run: func() error {
 			if fault := g.access.Fault(); fault != "" {
 				return fmt.Errorf("lines are lost: %s", fault)
@@ -86,6 +90,30 @@ func (g *Gateway) Ready() (bool, []CheckResult) {
 		results = append(results, r)
 	}
 	return ready, results
+}
+
+// backendsFault names the endpoints that take no requests. A gateway is ready all the same: it would be no better
+// elsewhere.
+func backendsFault(backends []upstream.BackendStatus) error {
+	const most = 10 // named
+	var out []string
+	for _, b := range backends {
+		for _, e := range b.Endpoints {
+			if !e.Available() {
+				out = append(out, fmt.Sprintf("%s/%s %s is %s", b.Organization, b.Name, e.Address, e.State))
+			}
+		}
+		if len(b.Endpoints) == 0 {
+			out = append(out, fmt.Sprintf("%s/%s has no endpoint", b.Organization, b.Name))
+		}
+	}
+	switch n := len(out); {
+	case n == 0:
+		return nil
+	case n > most:
+		return fmt.Errorf("%s, and %d more", strings.Join(out[:most], ", "), n-most)
+	}
+	return fmt.Errorf("%s", strings.Join(out, ", "))
 }
 
 // readyz answers 200 or 503; with ?verbose it names the checks, as lines or, if that is asked for, as JSON.
