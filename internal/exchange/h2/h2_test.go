@@ -317,7 +317,7 @@ func TestBudget(t *testing.T) {
 	}
 	for range 100_000 { // updates of windows for what is sent
 		b.Earn(EarnData)
-		if !b.Spend(CostEmpty, 0) || !b.Spend(CostEmpty, 0) {
+		if !b.Spend(2*CostEmpty, 0) {
 			t.Fatal("refused while data flows")
 		}
 	}

@@ -1,8 +1,10 @@
 package http2_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -18,8 +20,10 @@ import (
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/grpcweb"
 )
 
 // testService is the service of gRPC's interoperability tests, as far as those below need it.
@@ -375,5 +379,59 @@ func TestGRPCDeadline(t *testing.T) {
 		if a := all[id]; a.status != "200 " || a.grpcStatus != "4" {
 			t.Errorf("%s: %+v, want the status 4 of gRPC", path, a)
 		}
+	}
+}
+
+// TestGRPCWeb calls a service of gRPC as browsers do.
+func TestGRPCWeb(t *testing.T) {
+	t.Parallel()
+	r := startGRPC(t, false, setup{})
+	c := r.client(t)
+	in, err := proto.Marshal(&pb.SimpleRequest{ResponseSize: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := append([]byte{0, 0, 0, 0, byte(len(in))}, in...)
+	ask := func(method, contentType string, body io.Reader) (string, http.Header) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", r.url("/grpc.testing.TestService/"+method), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", contentType)
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		out, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != 200 || res.Header.Get("Content-Type") != contentType {
+			t.Fatalf("%s: %d %v %v", contentType, res.StatusCode, res.Header, err)
+		}
+		return string(out), res.Header
+	}
+	const end = "grpc-status: 0\r\n"
+	check := func(out string) {
+		t.Helper()
+		if n := len(out); n < 5+7 || out[0] != 0 || !strings.Contains(out, "\x80\x00\x00\x00") || !strings.Contains(out, end) {
+			t.Errorf("the response is %q", out)
+		}
+	}
+	out, _ := ask("UnaryCall", "application/grpc-web+proto", bytes.NewReader(message))
+	check(out)
+	text := base64.StdEncoding.EncodeToString(message)
+	for name, body := range map[string]io.Reader{"whole": strings.NewReader(text), "streamed": io.MultiReader(strings.NewReader(text))} {
+		out, _ = ask("UnaryCall", "application/grpc-web-text+proto", body)
+		decoded, err := grpcweb.Decode([]byte(out))
+		if err != nil {
+			t.Errorf("%s: %q: %v", name, out, err)
+		}
+		check(string(decoded))
+	}
+	if out, h := ask("Nothing", "application/grpc-web", bytes.NewReader(message)); out != "" || h.Get("Grpc-Status") != "12" {
+		t.Errorf("an unknown method: %q, %v", out, h)
+	}
+	if out, h := ask("UnaryCall", "application/grpc-web-text", strings.NewReader("?")); out != "" || h.Get("Grpc-Status") != "3" {
+		t.Errorf("what is not Base64: %q, %v", out, h)
 	}
 }

@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	xhttp2 "golang.org/x/net/http2"
-
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/http2"
@@ -255,16 +253,13 @@ func listen(t *testing.T, wg *sync.WaitGroup, serve func(net.Conn)) string {
 // client returns a client that is not ours.
 func (g *gateway) client(t *testing.T) *http.Client {
 	t.Helper()
-	tr := &xhttp2.Transport{
-		AllowHTTP:       true,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		DialTLSContext: func(ctx context.Context, _, _ string, cfg *tls.Config) (net.Conn, error) {
-			c, err := new(net.Dialer).DialContext(ctx, "tcp", g.address)
-			if err != nil || !g.secure {
-				return c, err
-			}
-			tc := tls.Client(c, cfg)
-			return tc, tc.HandshakeContext(ctx)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(g.secure)
+	protocols.SetUnencryptedHTTP2(!g.secure)
+	tr := &http.Transport{
+		Protocols: protocols, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", g.address)
 		},
 	}
 	t.Cleanup(tr.CloseIdleConnections)

@@ -1,6 +1,7 @@
 package http2_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/pem"
 	"fmt"
@@ -180,4 +181,72 @@ func TestBothSides(t *testing.T) {
 			t.Errorf("%d connections for 60 requests", n)
 		}
 	})
+}
+
+// TestEvents passes server-sent events on as they come, to clients of either version: each is answered only when the client has
+// seen the one before.
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	seen := make(chan struct{})
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := range 5 {
+			_, _ = fmt.Fprintf(w, "data: %d\n\n", i)
+			_ = http.NewResponseController(w).Flush()
+			<-seen
+		}
+	}, setup{})
+	one := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, c := range []*http.Client{g.client(t), one} {
+		res, err := c.Get(g.url("/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(res.Body)
+		for i := range 5 {
+			line, err := r.ReadString('\n')
+			if _, err2 := r.ReadString('\n'); err != nil || err2 != nil || line != fmt.Sprintf("data: %d\n", i) {
+				t.Fatalf("%s: %q, %v", res.Proto, line, err)
+			}
+			seen <- struct{}{}
+		}
+		if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+			t.Errorf("%s: %q, %v", res.Proto, rest, err)
+		}
+		res.Body.Close()
+	}
+}
+
+// TestTunnel is a WebSocket by extended CONNECT to a backend that speaks HTTP/1.1: what is sent comes back, either side may
+// end first, and a refusal is an answer like others.
+func TestTunnel(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/no" || r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Sec-Websocket-Key") == "" {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
+		_, _ = io.Copy(c, rw)
+	}, setup{})
+	r := g.dial(t)
+	r.request(1, false, "CONNECT /chat", ":protocol: websocket")
+	r.until(func(all map[uint32]*reply) bool { return all[1] != nil && all[1].status == "200 " })
+	for _, text := range []string{"a", "bc", "def"} {
+		r.must(r.WriteData(1, false, []byte(text)))
+		r.until(func(all map[uint32]*reply) bool { return all[1] != nil && all[1].body == len(text) })
+	}
+	r.must(r.WriteData(1, true, nil))
+	if all, _ := r.until(over(1)); all[1].wasReset {
+		t.Errorf("%+v", all[1])
+	}
+	r.request(3, false, "CONNECT /no", ":protocol: websocket")
+	if all, _ := r.until(over(3)); all[3].status != "403 " {
+		t.Errorf("%+v", all[3])
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/grpcweb"
 	"hansa.dev/hansa/internal/exchange/h2"
 	"hansa.dev/hansa/internal/gateway/upstream/mux"
 )
@@ -25,10 +26,13 @@ func (h http2) try(c *call, e *endpoint) (exchange.Source, bool, *exchange.Fault
 	}
 	m := c.multiplexed()
 	m.endpoint, m.fallback = e, false
+	if f := m.translate(); f != nil {
+		return nil, false, f
+	}
 	for i := 0; ; i++ {
 		err := h.once(c, e, m)
 		if err == nil {
-			return m, true, nil
+			return m.translated(), true, nil
 		}
 		begun, f := m.pumping, m.fault(err)
 		m.drop()
@@ -48,7 +52,7 @@ func (h http2) once(c *call, e *endpoint, m *muxCall) error {
 	m.broken.Store(nil)
 	m.unsent = true
 	m.appendHead()
-	end := x.Body == nil || !c.stream && len(c.sending) == 0
+	end := x.Body == nil || !c.stream && len(m.sending) == 0
 	if err := e.muxes.open(c, m, h.auto, end); err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func (h http2) once(c *call, e *endpoint, m *muxCall) error {
 	case c.stream && x.Body != nil:
 		m.start()
 	case !end:
-		if err := m.stream.Send(c.sending, true, c.settings.idle); err != nil && !errors.Is(err, mux.ErrReset) {
+		if err := m.stream.Send(m.sending, true, c.settings.idle); err != nil && !errors.Is(err, mux.ErrReset) {
 			return err
 		}
 	}
@@ -80,6 +84,7 @@ type muxCall struct {
 	fallback    bool // the endpoint speaks HTTP/1.1
 	ended       bool // the end of the body was passed on
 	muxPump
+	webCall
 }
 
 // multiplexed returns what the call needs on such a connection.
@@ -131,15 +136,20 @@ func (m *muxCall) appendHead() {
 		}
 	}
 	b := h2.AppendRequestLine(m.block[:0], x.Method, s.tls != nil, authority, x.ForwardPrefix, path, query, nil)
-	b = h2.AppendHead(b, &x.Req, connectionFields|1<<exchange.IDHost|1<<exchange.IDContentLength)
+	except := connectionFields | 1<<exchange.IDHost | 1<<exchange.IDContentLength
+	if m.web != grpcweb.None {
+		except |= 1 << exchange.IDContentType
+		b = h2.AppendField(b, exchange.IDContentType, "content-type", m.contentType)
+	}
+	b = h2.AppendHead(b, &x.Req, except)
 	switch {
 	case x.Body == nil:
 		if needsLength(x.Method) {
 			b = h2.AppendUint(b, exchange.IDContentLength, 0)
 		}
 	case !c.stream:
-		b = h2.AppendUint(b, exchange.IDContentLength, int64(len(c.sending)))
-	case x.Body.Len() >= 0:
+		b = h2.AppendUint(b, exchange.IDContentLength, int64(len(m.sending)))
+	case x.Body.Len() >= 0 && m.web != grpcweb.Text:
 		b = h2.AppendUint(b, exchange.IDContentLength, x.Body.Len())
 	}
 	m.block = h2.AppendField(b, exchange.IDTE, "te", "trailers") // gRPC asks for it

@@ -58,7 +58,7 @@ func (m *muxCall) halt() {
 // may answer all the same.
 func (m *muxCall) relay() *exchange.Fault {
 	c := m.call
-	body := c.x.Body
+	body := m.requestBody()
 	most := c.x.Route.MaxRequestBytes
 	var total int64
 	for {
