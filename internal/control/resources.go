@@ -300,11 +300,12 @@ func (s *Server) get(q *request, info v1.KindInfo) error {
 	}
 	tag := etag(state.Version(), o)
 	q.w.Header().Set("ETag", tag)
-	if match := q.r.Header.Get("If-None-Match"); match != "" && matches(match, state.Version(), o) {
+	// The tag is that of what users write; the status of a deployment changes without it.
+	if match := q.r.Header.Get("If-None-Match"); match != "" && o.Kind != v1.KindDeployment && matches(match, state.Version(), o) {
 		q.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	return q.reply(http.StatusOK, s.visible(o))
+	return q.reply(http.StatusOK, s.serving(state, s.visible(o)))
 }
 
 // matches tells whether a list of entity tags has the one of o, or "*". A tag may be the seq alone.
