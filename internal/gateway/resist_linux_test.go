@@ -58,7 +58,7 @@ func TestSlowHTTPTest(t *testing.T) {
 				if resp.StatusCode != 200 && resp.StatusCode != 429 { // its quota is small
 					t.Errorf("a client of good manners got %d", resp.StatusCode)
 				}
-				if took := time.Since(began); took > time.Second {
+				if took := time.Since(began); took > 3*time.Second {
 					t.Errorf("a client of good manners waited for %v", took)
 				}
 				select {
@@ -186,8 +186,8 @@ func connect(t *testing.T, address string) net.Conn {
 
 // TestManyConnections has 15,000 clients at several addresses connect, ask once and stay, while others are served.
 func TestManyConnections(t *testing.T) {
-	if os.Getenv("HANSA_SLOW") == "" {
-		t.Skip("HANSA_SLOW is not set")
+	if os.Getenv("HANSA_SLOW") == "" || raceDetector {
+		t.Skip("HANSA_SLOW is not set, or the race detector does not bear so many goroutines")
 	}
 	const conns, addresses = 15_000, 5
 	var limit syscall.Rlimit
@@ -230,7 +230,7 @@ func TestManyConnections(t *testing.T) {
 	if m, err := one.Read(buf); err != nil || m == 0 {
 		t.Errorf("one more client: %v", err)
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("one more client waited for %v", took)
 	}
 	for i := 0; i < conns; i += 100 { // those that stayed are served as well

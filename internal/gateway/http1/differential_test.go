@@ -22,7 +22,7 @@ import (
 // corpus is how many mutations are tried of either kind.
 func corpus() uint64 {
 	if os.Getenv("HANSA_SLOW") != "" {
-		return 50_000
+		return 20_000
 	}
 	return 1500
 }

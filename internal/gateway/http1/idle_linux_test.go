@@ -42,8 +42,8 @@ func dialRaw(t *testing.T, address string) int {
 // TestIdleMemory opens connections that each have had a response and wait for another request, and looks what they cost: in
 // stacks, heap, and what the process holds of the system's memory, in spite of what it has held meanwhile.
 func TestIdleMemory(t *testing.T) {
-	if os.Getenv("HANSA_SLOW") == "" {
-		t.Skip("HANSA_SLOW is not set")
+	if os.Getenv("HANSA_SLOW") == "" || raceDetector {
+		t.Skip("HANSA_SLOW is not set, or the race detector takes memory of its own")
 	}
 	const conns, most = 4000, 10_000
 	g := start(t, says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), setup{})
