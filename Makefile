@@ -47,7 +47,7 @@ script: ## run the scripts of test/script; RUN=name picks one
 fuzz: ## fuzz every target for FUZZTIME (10m) each; RUN=name picks one
 	@test/fuzz.sh $(FUZZTIME) $(RUN:.=)
 
-bench: ## measure against nginx and HAProxy: CASE="proxy feed"
+bench: ## measure against nginx, HAProxy and Envoy: CASE="proxy feed"
 	@go run ./bench $(CASE)
 
 soak: export CGO_ENABLED = 1

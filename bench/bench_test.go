@@ -53,8 +53,8 @@ func testReport() report {
 		return result{Case: name, Subject: subject, Version: s, Requests: 1000, RPS: 2000.5, P50: 40, P99: 900, CPU: spreadOf(cpu), RSS: 20_000_000}
 	}
 	r := report{
-		Schema: schema, Commit: "0123456789ab", Machine: machine{CPU: "a CPU", Cores: 2, Kernel: "6.1", Go: "go1.26"},
-		Params: map[string]any{"rounds": 3, "seconds": 5},
+		Schema: schema, Commit: "0123456789ab", Date: "2026-11-22", Machine: machine{CPU: "a CPU", Cores: 2, Kernel: "6.1", Go: "go1.26"},
+		Params: map[string]any{"rounds": 3, "seconds": 5, "connections": 64, "open_loop_rps": 1000.0},
 		Results: []result{
 			of(casePlain, "nginx", 20, 21, 19),
 			of(casePlain, "haproxy", 25, 25, 25),
@@ -88,6 +88,20 @@ func TestReport(t *testing.T) {
 	}
 	f("report.json", report.writeJSON)
 	f("report.txt", report.writeText)
+	f("page.md", report.writePage)
+}
+
+func TestWritePageRefuses(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"testdata/report.txt"}, {"nowhere.json"}} {
+		if err := writePage(io.Discard, args); err == nil {
+			t.Errorf("report %v = nil, want an error", args)
+		}
+	}
+	var page bytes.Buffer
+	if err := writePage(&page, []string{"testdata/report.json"}); err != nil || !strings.Contains(page.String(), "| plain |") {
+		t.Errorf("the page is %v:\n%s", err, page.String())
+	}
 }
 
 func golden(t *testing.T, name string, got []byte) {

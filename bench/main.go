@@ -1,6 +1,9 @@
 // Command bench measures Hansa next to other servers on one machine.
 //
 //	go run ./bench [flags] CASE...
+//	go run ./bench report FILE
+//
+// The second makes the page docs/reference/performance.md of a report.
 //
 // The cases:
 //
@@ -93,6 +96,13 @@ const (
 )
 
 func run(ctx context.Context, args []string) int {
+	if len(args) > 0 && args[0] == commandReport {
+		if err := writePage(os.Stdout, args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return exitUsage
+		}
+		return exitHeld
+	}
 	o, cases, err := parseArgs(args)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitHeld
@@ -172,7 +182,7 @@ func split(list string) []string {
 // measure runs the cases in a folder of its own.
 func measure(ctx context.Context, o options, cases []string) (report, error) {
 	r := report{
-		Schema: schema, Commit: commit(ctx), Machine: thisMachine(), Results: []result{}, Bars: []bar{},
+		Schema: schema, Commit: commit(ctx), Date: time.Now().UTC().Format(time.DateOnly), Machine: thisMachine(), Results: []result{}, Bars: []bar{},
 		Params: map[string]any{"rounds": o.rounds, "seconds": o.seconds, "connections": o.connections, "cores": o.cores},
 	}
 	dir, err := os.MkdirTemp("", "hansa-bench-")

@@ -15,7 +15,8 @@ const schema = "hansa.bench/1"
 // report is what one run of this command measured.
 type report struct {
 	Schema  string         `json:"schema"`
-	Commit  string         `json:"commit"` // of the subject hansa; "-dirty" if the work tree differs from it
+	Commit  string         `json:"commit"`         // of the subject hansa; "-dirty" if the work tree differs from it
+	Date    string         `json:"date,omitempty"` // when it was measured, in UTC
 	Machine machine        `json:"machine"`
 	Params  map[string]any `json:"params"`
 	Results []result       `json:"results"`
