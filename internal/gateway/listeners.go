@@ -496,6 +496,12 @@ func (d *door) leave(ctx context.Context) error {
 	for _, e := range d.engines() {
 		e.Leave(true)
 	}
+	if h3 := d.http3; h3 != nil {
+		// Its port cannot be shared: whoever takes over waits for it.
+		var early sync.WaitGroup
+		early.Go(func() { _ = h3.Drain(ctx) }) // what comes of it shows below
+		defer early.Wait()
+	}
 	<-d.listener.Stopped()
 	until := time.Now().Add(leaveGrace)
 	tick := time.NewTicker(20 * time.Millisecond)

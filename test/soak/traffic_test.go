@@ -3,6 +3,7 @@ package soak
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -30,6 +31,8 @@ func protocols() []protocol {
 		{"http1", 2, func(r *rig, _ <-chan struct{}) (int, error) { return r.session("http", 1+rand.IntN(50)) }},
 		{"http1-short", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.session("http", 1) }},
 		{"tls", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.session("https", 1+rand.IntN(20)) }},
+		{"http2", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.http2(1 + rand.IntN(50)) }},
+		{"http2-sse-long", 1, func(r *rig, stop <-chan struct{}) (int, error) { return r.http2Until(stop) }},
 		{"post", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.post() }},
 		{"sse", 4, func(r *rig, _ <-chan struct{}) (int, error) { return r.sse("/soak", 20+rand.IntN(60)) }},
 		{"sse-long", 2, func(r *rig, stop <-chan struct{}) (int, error) { return r.sseUntil("/soak", stop) }},
@@ -98,6 +101,72 @@ func get(c io.Writer, in *bufio.Reader, path, want string) (closing bool, err er
 		return false, fmt.Errorf("%s is answered with %d %q", path, resp.StatusCode, body)
 	}
 	return resp.Close, nil
+}
+
+// newHTTP2 returns a client of HTTP/2 alone, with a connection of its own. It sends a request again only if the gateway has
+// said that it did not look at it (RFC 9113, section 6.8).
+func (r *rig) newHTTP2() *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	return &http.Transport{
+		Protocols: protocols, TLSClientConfig: &tls.Config{RootCAs: r.roots, ServerName: hostname},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", r.addr["https"])
+		},
+	}
+}
+
+// http2 sends requests on one connection.
+func (r *rig) http2(requests int) (int, error) {
+	client := r.newHTTP2()
+	defer client.CloseIdleConnections()
+	for i := range requests {
+		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s/soak/items/%d", hostname, i), nil)
+		if err != nil {
+			return i, err
+		}
+		resp, err := client.RoundTrip(req)
+		if err != nil {
+			return i + 1, err
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if want := fmt.Sprintf("item %d", i); err != nil || resp.StatusCode != http.StatusOK || string(body) != want || resp.ProtoMajor != 2 {
+			return i + 1, fmt.Errorf("%s is answered with %s %d %q, %v", req.URL.Path, resp.Proto, resp.StatusCode, body, err)
+		}
+		wait(pace)
+	}
+	return requests, nil
+}
+
+// http2Until reads a stream of events until it is to stop.
+func (r *rig) http2Until(stop <-chan struct{}) (int, error) {
+	client := r.newHTTP2()
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s/soak/events?n=%d", hostname, 1<<30), nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := client.RoundTrip(req)
+	if err != nil {
+		return 1, err
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReader(resp.Body)
+	for i := 0; ; i++ {
+		line, err := in.ReadString('\n')
+		if err == nil {
+			_, err = in.ReadString('\n') // the empty line
+		}
+		if want := fmt.Sprintf("data: %d\n", i); err != nil || line != want {
+			return 1, fmt.Errorf("after %d events: %q, %v", i, line, err)
+		}
+		select {
+		case <-stop:
+			return 1, nil
+		default:
+		}
+	}
 }
 
 // post sends bodies, chunked and in pieces.
