@@ -67,23 +67,17 @@ type Status struct {
 
 // CertificateStatus is what Hansa knows of a Certificate.
 type CertificateStatus struct {
-	// Source is where it comes from: resource or acme.
-	Source string `json:"source"`
 	// Fingerprint is the SHA-256 of the public key (SubjectPublicKeyInfo), in lower-case hexadecimal: all that is ever
-	// shown of the private key. Empty while nothing has been issued.
-	Fingerprint string `json:"fingerprint,omitempty"`
+	// shown of the private key.
+	Fingerprint string `json:"fingerprint"`
 	// Names are the DNS names that the certificate carries.
 	Names []string `json:"names,omitempty"`
 	// NotBefore is when it begins to be valid.
-	NotBefore time.Time `json:"notBefore,omitzero"`
+	NotBefore time.Time `json:"notBefore"`
 	// NotAfter is when it expires.
-	NotAfter time.Time `json:"notAfter,omitzero"`
+	NotAfter time.Time `json:"notAfter"`
 	// GatewayGroups are the groups that have the private key.
 	GatewayGroups []string `json:"gatewayGroups,omitempty"`
-	// LastError is why the authority did not issue it when it was last asked; empty if it did.
-	LastError string `json:"lastError,omitempty"`
-	// RetryAt is when it will be asked again after that.
-	RetryAt time.Time `json:"retryAt,omitzero"`
 }
 
 // Condition is one claim about a resource.

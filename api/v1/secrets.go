@@ -22,7 +22,7 @@ type GroupKeyVersion struct {
 }
 
 // CertificateSpec describes a certificate with its private key: what gateways show for hostnames, and what they prove
-// themselves with to backends. Either certificate and privateKey are given, or acme has it issued.
+// themselves with to backends.
 type CertificateSpec struct {
 	// Hostnames are the names that the certificate is shown for, exact or with "*" as the whole first label. The
 	// certificate must cover each, and each must be a hostname of an environment group of the organization, or lie under
@@ -31,54 +31,27 @@ type CertificateSpec struct {
 	// Certificate is the certificate in PEM, followed by those that lead to the root, each having signed the one before.
 	// In a file for the command line certificateFile may stand instead: the name of a file, seen from the one that it is
 	// named in.
-	Certificate string `json:"certificate,omitempty"`
+	Certificate string `json:"certificate"`
 	// PrivateKey is the key of the certificate in PEM: PKCS #8, PKCS #1 or SEC 1, not encrypted; RSA of 2048 bits or more,
 	// ECDSA or Ed25519. It is only ever written: Hansa seals it at once and never gives it out. Leave it out to keep the
 	// key that is stored. In a file for the command line privateKeyFile may stand instead.
 	PrivateKey string `json:"privateKey,omitempty"`
-	// ACME has the certificate issued and renewed by a certificate authority, for hostnames, which must then be exact.
-	ACME *ACME `json:"acme,omitempty"`
-}
-
-// ACME tells where a certificate is issued (RFC 8555).
-type ACME struct {
-	// Directory is the URL of the authority's directory, such as https://acme-v02.api.letsencrypt.org/directory. Who
-	// names it agrees to the authority's terms of service.
-	Directory string `json:"directory"`
-	// Email is where the authority can reach the operator.
-	Email string `json:"email,omitempty"`
-	// Challenge is how the authority is shown that the hostnames are served here: http-01, for which it must reach the
-	// gateways at port 80, or tls-alpn-01, at port 443. Default: http-01.
-	Challenge string `json:"challenge,omitempty"`
-	// CA is one or more PEM certificates to trust the directory by instead of the system's.
-	CA string `json:"ca,omitempty"`
 }
 
 // CertificateKeySpec describes the private key of a Certificate of the same name. Hansa writes it.
 type CertificateKeySpec struct {
-	// Source is where the certificate comes from: resource or acme.
-	Source string `json:"source"`
-	// Certificate is the chain in PEM if the source is acme.
-	Certificate string `json:"certificate,omitempty"`
 	// Names are the DNS names that the certificate carries, in lower case.
 	Names []string `json:"names,omitempty"`
-	// Fingerprint is the SHA-256 of the public key (SubjectPublicKeyInfo), in lower-case hexadecimal; empty while nothing
-	// has been issued.
-	Fingerprint string `json:"fingerprint,omitempty"`
+	// Fingerprint is the SHA-256 of the public key (SubjectPublicKeyInfo), in lower-case hexadecimal.
+	Fingerprint string `json:"fingerprint"`
 	// NotBefore is when the certificate begins to be valid.
-	NotBefore time.Time `json:"notBefore,omitzero"`
+	NotBefore time.Time `json:"notBefore"`
 	// NotAfter is when it expires.
-	NotAfter time.Time `json:"notAfter,omitzero"`
+	NotAfter time.Time `json:"notAfter"`
 	// Sealed is the private key (PKCS #8), sealed with the at-rest key of the control nodes, in base64.
 	Sealed string `json:"sealed,omitempty"`
 	// Groups are the private key sealed to the gateway groups that need it.
 	Groups []SealedToGroup `json:"groups,omitempty"`
-	// LastError is why the authority did not issue the certificate when it was last asked; empty if it did.
-	LastError string `json:"lastError,omitempty"`
-	// RetryAt is when it will be asked again after that.
-	RetryAt time.Time `json:"retryAt,omitzero"`
-	// Failures is how often it has refused one after the other.
-	Failures int `json:"failures,omitempty"`
 }
 
 // SealedToGroup is a secret that the gateways of one group can open.

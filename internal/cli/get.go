@@ -143,7 +143,7 @@ func kindColumns(kind v1.Kind) ([]string, func(*v1.Object) []string) {
 			return []string{strings.Join(spec.Hostnames, ","), strings.Join(spec.Environments, ",")}
 		}
 	case v1.KindCertificate:
-		return []string{"HOSTNAMES", "SOURCE", "NOT AFTER", "GATEWAY GROUPS", "LAST ERROR"}, certificateCells
+		return []string{"HOSTNAMES", "NOT AFTER", "GATEWAY GROUPS"}, certificateCells
 	case v1.KindBackend:
 		return []string{"PROTOCOL", "ENDPOINTS"}, func(o *v1.Object) []string {
 			spec := o.Spec.(*v1.BackendSpec)
@@ -223,7 +223,7 @@ func certificateCells(o *v1.Object) []string {
 		names = st.Names
 	}
 	return []string{
-		dash(strings.Join(names, ",")), dash(st.Source), when(st.NotAfter, "-"), dash(strings.Join(st.GatewayGroups, ",")), dash(oneLine(st.LastError)),
+		dash(strings.Join(names, ",")), when(st.NotAfter, "-"), dash(strings.Join(st.GatewayGroups, ",")),
 	}
 }
 

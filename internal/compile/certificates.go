@@ -171,7 +171,7 @@ func (c *change) editCertificate(e editor, name string) {
 	}
 }
 
-// certificate makes the entry of a certificate for one gateway group. It returns false if there is nothing to show yet, or
+// certificate makes the entry of a certificate for one gateway group. It returns false if there is
 // nothing that the group could open.
 func (c *change) certificate(k v1.Key, group string, hostnames []string) (snapshot.Entry, bool) {
 	o, ok := c.now.Get(k)
@@ -183,9 +183,6 @@ func (c *change) certificate(k v1.Key, group string, hostnames []string) (snapsh
 		return snapshot.Entry{}, false
 	}
 	s, private := o.Spec.(*v1.CertificateSpec), held.Spec.(*v1.CertificateKeySpec)
-	if private.Fingerprint == "" {
-		return snapshot.Entry{}, false // not issued yet
-	}
 	groupKey := spec[v1.GroupKeySpec](c.now, v1.Key{Organization: k.Organization, Kind: v1.KindGroupKey, Name: group})
 	if groupKey == nil || len(groupKey.Versions) == 0 {
 		return snapshot.Entry{}, false
@@ -204,9 +201,6 @@ func (c *change) certificate(k v1.Key, group string, hostnames []string) (snapsh
 	content := snapshot.Certificate{
 		Organization: k.Organization, Name: k.Name, Hostnames: slices.Sorted(slices.Values(hostnames)), Chain: s.Certificate,
 		Fingerprint: private.Fingerprint, KeyID: private.Groups[at].KeyID, SealedKey: sealed,
-	}
-	if s.Certificate == "" {
-		content.Chain = private.Certificate
 	}
 	return c.entry(k, snapshot.EntryKey(snapshot.ClassCertificate, k.Organization, k.Name), firstReader, content, o, held)
 }

@@ -3,6 +3,7 @@ package compile
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ const certificateWorld = `
 
 // certificateOf returns a certificate with the given names, and its key sealed to groups (as "group:key").
 func certificateOf(name string, hostnames, names, sealedTo []string) []*v1.Object {
-	key := &v1.CertificateKeySpec{Source: "resource", Names: names, Fingerprint: "f-" + name}
+	key := &v1.CertificateKeySpec{Names: names, Fingerprint: "f-" + name}
 	for _, to := range sealedTo {
 		group, id, _ := strings.Cut(to, ":")
 		key.Groups = append(key.Groups, v1.SealedToGroup{GatewayGroup: group, KeyID: id, Sealed: base64.StdEncoding.EncodeToString([]byte("box for " + to))})
@@ -57,9 +58,7 @@ func groupKey(group, id string) *v1.Object {
 
 func (m memory) plus(objects ...*v1.Object) (memory, []v1.Key) {
 	next := memory{}
-	for k, o := range m {
-		next[k] = o
-	}
+	maps.Copy(next, m)
 	var keys []v1.Key
 	for _, o := range objects {
 		next[o.Key()] = o

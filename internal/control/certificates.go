@@ -59,22 +59,16 @@ func (s *Server) keyOf(state store.State, k v1.Key, spec *v1.CertificateSpec) (*
 	if o, ok := state.Get(certificateKeyOf(k)); ok {
 		before = o.Spec.(*v1.CertificateKeySpec)
 	}
-	if spec.ACME != nil {
-		if before != nil && before.Source == vault.SourceACME {
-			return nil, nil
-		}
-		return keyObject(k, &v1.CertificateKeySpec{Source: vault.SourceACME}), nil
-	}
-	next, err := vault.Describe(vault.SourceResource, spec.Certificate)
+	next, err := vault.Describe(spec.Certificate)
 	if err != nil {
 		return nil, err // it was validated
 	}
-	held := before != nil && before.Sealed != "" && before.Fingerprint == next.Fingerprint
+	held := before != nil && before.Fingerprint == next.Fingerprint
 	switch {
 	case held:
 		// The same key, perhaps with a newer certificate: what it is sealed to stays.
 		next.Sealed, next.Groups = before.Sealed, before.Groups
-		if before.Source == next.Source && before.NotBefore.Equal(next.NotBefore) && before.NotAfter.Equal(next.NotAfter) && slices.Equal(before.Names, next.Names) {
+		if before.NotBefore.Equal(next.NotBefore) && before.NotAfter.Equal(next.NotAfter) && slices.Equal(before.Names, next.Names) {
 			return nil, nil
 		}
 	case spec.PrivateKey == "":
@@ -178,10 +172,10 @@ func (s *Server) expiryWarnings(changes []v1.Change) []string {
 			continue
 		}
 		spec, ok := ch.After.Spec.(*v1.CertificateSpec)
-		if !ok || spec.Certificate == "" {
+		if !ok {
 			continue
 		}
-		d, err := vault.Describe(vault.SourceResource, spec.Certificate)
+		d, err := vault.Describe(spec.Certificate)
 		if err != nil {
 			continue
 		}
@@ -209,8 +203,7 @@ func (s *Server) visible(o *v1.Object) *v1.Object {
 	}
 	key := held.Spec.(*v1.CertificateKeySpec)
 	st := &v1.CertificateStatus{
-		Source: key.Source, Fingerprint: key.Fingerprint, Names: key.Names, NotBefore: key.NotBefore, NotAfter: key.NotAfter,
-		LastError: key.LastError, RetryAt: key.RetryAt,
+		Fingerprint: key.Fingerprint, Names: key.Names, NotBefore: key.NotBefore, NotAfter: key.NotAfter,
 	}
 	for _, b := range key.Groups {
 		st.GatewayGroups = append(st.GatewayGroups, b.GatewayGroup)

@@ -32,9 +32,6 @@ func Default(o *v1.Object) {
 		for i, h := range spec.Hostnames {
 			spec.Hostnames[i] = strings.ToLower(h)
 		}
-		if spec.ACME != nil {
-			or(&spec.ACME.Challenge, "http-01")
-		}
 	}
 }
 

@@ -46,7 +46,6 @@ func enums() map[string][]string {
 		"RateLimitPolicy.by":        {"subscription", "application", "clientIP", "api"},
 		"QuotaPolicy.by":            {"subscription", "application", "api"},
 		"RoleBinding.role":          {"admin", "editor", "viewer"},
-		"ACME.challenge":            {"http-01", "tls-alpn-01"},
 	}
 }
 

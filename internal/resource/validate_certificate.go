@@ -3,7 +3,6 @@ package resource
 import (
 	"crypto/x509"
 	"fmt"
-	"net/url"
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
@@ -17,27 +16,19 @@ const (
 
 // certificate checks a certificate and its key. Faults never hold anything of the key.
 func (c *checker) certificate(s *v1.CertificateSpec) {
-	switch {
-	case s.ACME != nil && (s.Certificate != "" || s.PrivateKey != ""):
-		c.fault("spec.acme", CodeInvalid, "", "a certificate is either given or issued by ACME", "remove spec.acme, or spec.certificate and spec.privateKey")
-	case s.ACME == nil && s.Certificate == "":
-		c.fault("spec.certificate", CodeRequired, "", "there is no certificate", "paste the certificate in PEM, name a file in certificateFile, or have it issued with spec.acme")
-	}
-	var chain []*x509.Certificate
-	if s.Certificate != "" {
-		chain = c.chain(s.Certificate)
-	}
+	chain := c.chain(s.Certificate)
 	c.hostnames(s, chain)
 	if s.PrivateKey != "" {
 		c.privateKey(s.PrivateKey, chain)
-	}
-	if s.ACME != nil {
-		c.acme(s)
 	}
 }
 
 func (c *checker) chain(text string) []*x509.Certificate {
 	const path = "spec.certificate"
+	if strings.TrimSpace(text) == "" {
+		c.fault(path, CodeRequired, "", "there is no certificate", "paste the certificate in PEM, or name a file in certificateFile")
+		return nil
+	}
 	if len(text) > maxChainBytes {
 		c.fault(path, CodeOutOfRange, "", fmt.Sprintf("it has %d bytes and may have %d", len(text), maxChainBytes), "leave out the certificates that are not needed")
 		return nil
@@ -98,26 +89,5 @@ func (c *checker) privateKey(text string, chain []*x509.Certificate) {
 	}
 	if len(chain) > 0 && !certpem.Belongs(key, chain[0]) {
 		c.fault(path, CodeInvalid, "", "the private key is not the one of the certificate", "paste the key that the certificate was requested with; the certificate itself must be the first of the chain")
-	}
-}
-
-func (c *checker) acme(s *v1.CertificateSpec) {
-	a := s.ACME
-	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		c.fault("spec.acme.directory", CodeInvalid, a.Directory, "it is not the URL of a directory", "write such as https://acme-v02.api.letsencrypt.org/directory")
-	}
-	if a.Email != "" && (!strings.Contains(a.Email, "@") || strings.ContainsAny(a.Email, " ,<>\r\n")) {
-		c.fault("spec.acme.email", CodeInvalid, a.Email, "it is not a mail address", "write one, such as ops@example.com, or leave it out")
-	}
-	c.short("spec.acme.email", a.Email)
-	c.enum("spec.acme.challenge", "ACME.challenge", a.Challenge)
-	c.authorities("spec.acme.ca", a.CA)
-	if len(s.Hostnames) == 0 {
-		c.fault("spec.hostnames", CodeRequired, "", "there is no hostname to have a certificate issued for", "write the hostnames")
-	}
-	for i, h := range s.Hostnames {
-		if strings.HasPrefix(h, "*.") {
-			c.fault(index("spec.hostnames", i), CodeInvalid, h, "a wildcard cannot be shown to be served here", "write the names one by one, or give a certificate")
-		}
 	}
 }

@@ -12,21 +12,15 @@ import (
 	"hansa.dev/hansa/internal/x/certpem"
 )
 
-// Sources of certificates.
-const (
-	SourceResource = "resource"
-	SourceACME     = "acme"
-)
-
 // Describe returns what the record says of a chain in PEM: names, fingerprint and times, without a key.
-func Describe(source, chain string) (*v1.CertificateKeySpec, error) {
+func Describe(chain string) (*v1.CertificateKeySpec, error) {
 	parsed, err := certpem.ParseChain(chain)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	leaf := parsed[0]
 	return &v1.CertificateKeySpec{
-		Source: source, Names: certpem.Names(leaf), Fingerprint: certpem.Fingerprint(leaf),
+		Names: certpem.Names(leaf), Fingerprint: certpem.Fingerprint(leaf),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}, nil
 }

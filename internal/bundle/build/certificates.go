@@ -34,20 +34,14 @@ func (o Options) sealCertificates(st state) error {
 	var faults []v1.Fault
 	for _, c := range certificates {
 		spec, k := c.Spec.(*v1.CertificateSpec), c.Key()
-		fault := v1.Fault{Kind: string(k.Kind), Name: k.Name, Organization: k.Organization, Code: resource.CodeRequired}
-		switch {
-		case spec.ACME != nil:
-			fault.Path, fault.Message = "spec.acme", "a certificate is issued where there is a control plane"
-			fault.Remedy = "give the certificate and its key, or apply it to a control node"
-			faults = append(faults, fault)
-			continue
-		case spec.PrivateKey == "":
-			fault.Path, fault.Message = "spec.certificate", "there is no private key"
-			fault.Remedy = "add spec.privateKey or privateKeyFile"
-			faults = append(faults, fault)
+		if spec.PrivateKey == "" {
+			faults = append(faults, v1.Fault{
+				Kind: string(k.Kind), Name: k.Name, Organization: k.Organization, Path: "spec.certificate", Code: resource.CodeRequired,
+				Message: "there is no private key", Remedy: "add spec.privateKey or privateKeyFile",
+			})
 			continue
 		}
-		held, err := vault.Describe(vault.SourceResource, spec.Certificate)
+		held, err := vault.Describe(spec.Certificate)
 		if err != nil {
 			return err
 		}
