@@ -62,23 +62,29 @@ func (e *endpoint) runChecks(ctx context.Context, s *settings) {
 			e.checks[1].Add(1)
 			good, bad = good+1, 0
 			if first || good >= h.HealthyAfter {
-				e.judged(healthy, nil)
+				e.judged(ctx, healthy, nil)
 			}
 			continue
 		}
 		e.checks[0].Add(1)
 		good, bad = 0, bad+1
 		if first || bad >= h.UnhealthyAfter {
-			e.judged(unhealthy, err)
+			e.judged(ctx, unhealthy, err)
 		}
 	}
 }
 
-// judged sets the verdict, and says so if it is another one.
-func (e *endpoint) judged(v int32, err error) {
+// judged sets the verdict, unless the checks have been stopped, and says so if it is another one.
+func (e *endpoint) judged(ctx context.Context, v int32, err error) {
 	b := e.backend
+	b.mu.Lock()
+	if ctx.Err() != nil { // stopCheck holds mu: what comes after it must not count
+		b.mu.Unlock()
+		return
+	}
 	old := e.verdict.Load()
 	e.setVerdict(v, b.registry.opts.Sweeper.Now())
+	b.mu.Unlock()
 	log := b.registry.opts.Log.With("backend", b.key.name, "organization", b.key.organization, "endpoint", e.address)
 	switch {
 	case v == unhealthy && old != unhealthy:
