@@ -12,6 +12,8 @@ for need in $needs; do
 done
 # The C library's headers come apart from the compiler.
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+# The conformance suite of HTTP/2.
+command -v h2spec >/dev/null || GOBIN=/usr/local/bin go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

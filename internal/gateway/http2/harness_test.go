@@ -142,6 +142,7 @@ type gateway struct {
 type setup struct {
 	options http2.Options
 	secure  bool // over TLS
+	alone   bool // without HTTP/1 on the same port
 	route   exchange.Route
 	serve   func(x *exchange.Exchange, d exchange.Down) bool
 	backend snapshot.Backend // its endpoints are added
@@ -193,6 +194,9 @@ func startBefore(t *testing.T, s setup, addresses ...string) *gateway {
 		t.Fatal(err)
 	}
 	address := listen(t, &wg, func(c net.Conn) { one.Serve(http1.Conn{Net: c}) })
+	if s.alone {
+		address = listen(t, &wg, func(c net.Conn) { server.Serve(http2.Conn{Net: c}) })
+	}
 	if s.secure {
 		up := upgrade(t)
 		address = listen(t, &wg, func(c net.Conn) { server.Serve(http2.Conn{Net: c, Scheme: "https", Upgrade: up}) })
