@@ -63,7 +63,7 @@ func TestRecordDies(t *testing.T) {
 
 	acknowledged := 0
 	var exit error
-	for deadline := time.Now().Add(time.Minute); exit == nil; {
+	for deadline := time.Now().Add(3 * time.Minute); exit == nil; {
 		if _, err := c.Apply(t.Context(), strings.NewReader(large(acknowledged)), client.ApplyOptions{}); err == nil {
 			acknowledged++
 		}
