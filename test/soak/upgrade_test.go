@@ -190,6 +190,7 @@ func TestOldProcessIsKilled(t *testing.T) {
 			}
 			eventually(t, "the end of the old process", gone(old))
 			if step == "offer" {
+				eventually(t, "the end of all processes", r.empty)
 				r.start()
 			}
 			eventually(t, "new process", func() error {
@@ -261,12 +262,7 @@ func TestStopDuringHandover(t *testing.T) {
 	if err := <-asked; err == nil {
 		t.Error("handed over")
 	}
-	eventually(t, "the end of all processes", func() error {
-		if left := r.processes(); len(left) > 0 {
-			return fmt.Errorf("%v are left", left)
-		}
-		return nil
-	})
+	eventually(t, "the end of all processes", r.empty)
 	r.start()
 	r.follows(1)
 }
@@ -281,6 +277,14 @@ kind: Deployment
 metadata: {name: doomed-prod}
 spec: {api: doomed, environment: prod}
 `
+
+// empty returns nil if no process is left.
+func (r *rig) empty() error {
+	if left := r.processes(); len(left) > 0 {
+		return fmt.Errorf("%v are left", left)
+	}
+	return nil
+}
 
 // keyed are APIs with keys, beside the one without.
 const keyed = doomedAPI + `
