@@ -91,6 +91,29 @@ func TestReport(t *testing.T) {
 	f("page.md", report.writePage)
 }
 
+// TestPerformancePage tells when the page in the documentation and the report that it was made of, or the limits, have
+// moved apart.
+func TestPerformancePage(t *testing.T) {
+	t.Parallel()
+	const dir = "../docs/reference/"
+	var got bytes.Buffer
+	if err := writePage(&got, []string{dir + "performance.json"}); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(dir+"performance.md", got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(dir + "performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("performance.md is not what performance.json says; go run ./bench report makes it anew (-want +got):\n%s", diff)
+	}
+}
+
 func TestWritePageRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{nil, {"testdata/report.txt"}, {"nowhere.json"}} {
