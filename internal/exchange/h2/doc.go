@@ -6,7 +6,7 @@
 //
 // Frames are parsed where they were read and appended to what will be written. x/net's Framer, which the first plan was
 // to use, allocates a struct for most frames and wants a reader and a writer of its own, so that frames cannot be batched
-// without another copy; its HPACK decoder is used.
+// without another copy. Only its Huffman code is used; see docs/adr/0010.
 //
 // # Header blocks
 //
