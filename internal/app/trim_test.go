@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,16 +12,16 @@ func TestTrimmerWaitsForQuiet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		freed := 0
+		var freed atomic.Int32
 		tr := newTrimmer()
-		tr.free = func() { freed++ }
+		tr.free = func() { freed.Add(1) }
 		done := make(chan error)
 		go func() { done <- tr.run(ctx) }()
 		expect := func(what string, want int) {
 			t.Helper()
 			synctest.Wait()
-			if freed != want {
-				t.Errorf("%s: memory was given back %d times, want %d", what, freed, want)
+			if got := int(freed.Load()); got != want {
+				t.Errorf("%s: memory was given back %d times, want %d", what, got, want)
 			}
 		}
 		tr.note(trimChanges-1, 0)
