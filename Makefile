@@ -16,7 +16,9 @@ FUZZTIME ?= 10m
 COUNT    ?= 10
 SOAK     ?= 10m
 # Tests that take many minutes: make soak runs them.
-LONG := ^(TestLargeApplies|TestMillionKeys|TestMillionCredentials)$$
+LONG := ^(TestLargeApplies|TestMillionKeys|TestMillionCredentials|TestManyConnections|TestIdleConnectionMemory)$$
+# Those of them that the race detector does not bear.
+LEAN := ^(TestManyConnections|TestIdleConnectionMemory)$$
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,7 +55,8 @@ bench: ## measure against nginx, HAProxy and Envoy: CASE="proxy feed"
 soak: export CGO_ENABLED = 1
 soak: export HANSA_SLOW = 1
 soak: ## run every test COUNT (10) times with the race detector, to find those that fail sometimes
-	@$(step) "soak" go run ./test/tally -- -race -count=$(COUNT) -timeout 2h ./...
+	@$(step) "soak" go run ./test/tally -- -race -skip '$(LEAN)' -count=$(COUNT) -timeout 2h ./...
+	@$(step) "soak without the race detector" go run ./test/tally -- -run '$(LEAN)' -count=1 ./internal/gateway/...
 
 soak-traffic: export HANSA_SOAK = $(SOAK)
 soak-traffic: ## change everything about a gateway under mixed traffic for SOAK (10m): nothing may fail

@@ -4,7 +4,7 @@
 set -eu
 
 # command:package
-needs="gcc:gcc nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client npm:npm chromium:chromium slowhttptest:slowhttptest"
+needs="gcc:gcc nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client npm:npm chromium:chromium slowhttptest:slowhttptest openssl:openssl"
 PATH=$PATH:/usr/sbin:/sbin
 missing=""
 for need in $needs; do

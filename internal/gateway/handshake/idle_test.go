@@ -65,10 +65,11 @@ func inUse() uint64 {
 	return m.HeapAlloc + m.StackInuse
 }
 
+// TestIdleClient is the client of TestIdleMemory, in a process of its own. By itself it has nothing to do.
 func TestIdleClient(t *testing.T) {
 	addr := os.Getenv(idleAddr)
 	if addr == "" {
-		t.Skip("it is the client of TestIdleMemory")
+		return
 	}
 	version, _ := strconv.Atoi(os.Getenv("HANSA_TEST_IDLE_VERSION"))
 	var all []net.Conn

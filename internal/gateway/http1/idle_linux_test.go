@@ -39,9 +39,9 @@ func dialRaw(t *testing.T, address string) int {
 	return fd
 }
 
-// TestIdleMemory opens connections that each have had a response and wait for another request, and looks what they cost: in
+// TestIdleConnectionMemory opens connections that each have had a response and wait for another request, and looks what they cost: in
 // stacks, heap, and what the process holds of the system's memory, in spite of what it has held meanwhile.
-func TestIdleMemory(t *testing.T) {
+func TestIdleConnectionMemory(t *testing.T) {
 	if os.Getenv("HANSA_SLOW") == "" || raceDetector {
 		t.Skip("HANSA_SLOW is not set, or the race detector takes memory of its own")
 	}
