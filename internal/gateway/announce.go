@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"net"
-	"strconv"
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/handshake"
@@ -20,7 +19,7 @@ type announcer struct {
 
 // Serve implements exchange.Handler.
 func (a *announcer) Serve(x *exchange.Exchange, d exchange.Down) {
-	if a.http3 != nil && a.http3.Bound() {
+	if a.http3.Bound() {
 		x.Own.AddString(exchange.IDAltSvc.Name(), a.altSvc)
 	}
 	a.Handler.Serve(x, d)
@@ -45,8 +44,7 @@ func (g *Gateway) addHTTP3(ctx context.Context, d, was *door, rules ingress.Rule
 	} else if d.http3, err = http3.New(ctx, d.http3Options); err != nil {
 		return err
 	}
-	if a, ok := d.listener.Addr().(*net.TCPAddr); ok {
-		d.announcer.http3, d.announcer.altSvc = d.http3, `h3=":`+strconv.Itoa(a.Port)+`"; ma=86400`
-	}
-	return nil
+	_, port, err := net.SplitHostPort(d.http3Options.Address)
+	d.announcer.http3, d.announcer.altSvc = d.http3, `h3=":`+port+`"; ma=86400`
+	return err
 }

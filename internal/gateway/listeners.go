@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/http2"
@@ -107,7 +108,7 @@ type door struct {
 	secure   *secure            // nil: it speaks no TLS
 	stop     context.CancelFunc // ends accepting; set when it is open
 
-	announcer    *announcer
+	announcer    *announcer    // nil without http3
 	adopts       bool          // http3 is that of the door before, until this one comes into force
 	http3Options http3.Options // that it is to have then
 }
@@ -316,18 +317,23 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 	if len(proxies) == 0 {
 		proxies = o.Proxies
 	}
-	d := &door{spec: spec, announcer: &announcer{Handler: g.core}}
+	d := &door{spec: spec}
+	var handler exchange.Handler = g.core
+	if spec.HTTP3 {
+		d.announcer = &announcer{Handler: g.core}
+		handler = d.announcer
+	}
 	rules := ingress.Rules{Trusted: trusted, Forwarded: o.Forwarded, Via: o.Via}
 	var err error
 	d.http2, err = http2.New(http2.Options{
-		Handler: d.announcer, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http2"), Registerer: o.Metrics,
+		Handler: handler, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http2"), Registerer: o.Metrics,
 		Timeouts: http2.Timeouts(o.Timeouts), Limits: o.Limits, Rules: rules,
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.engine, err = http1.New(http1.Options{
-		Handler: d.announcer, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
+		Handler: handler, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
 		Timeouts: o.Timeouts, Limits: o.Limits, Rules: rules,
 		HTTP2: func(h http1.HandOver) {
 			d.http2.Serve(http2.Conn{TCP: h.TCP, Stream: h.Stream, Read: h.Read, Scheme: h.Scheme, Peer: h.Peer})

@@ -59,6 +59,9 @@ var (
 	errStreamZero    = &Fault{ProtocolError, false, "a frame of a stream names none"}
 	errStreamNotZero = &Fault{ProtocolError, false, "a frame of the connection names a stream"}
 	errPadding       = &Fault{ProtocolError, false, "a frame is shorter than its padding"}
+	errInterleaved   = &Fault{ProtocolError, false, "another frame stands within a header block"}
+	errNoBlock       = &Fault{ProtocolError, false, "a CONTINUATION frame continues nothing"}
+	errBlockSize     = &Fault{EnhanceYourCalm, false, "a header block is far larger than the limit"}
 	errEnablePush    = &Fault{ProtocolError, false, "SETTINGS_ENABLE_PUSH is neither 0 nor 1"}
 	errWindowSize    = &Fault{FlowControlError, false, "SETTINGS_INITIAL_WINDOW_SIZE is larger than 2^31-1"}
 	errMaxFrameSize  = &Fault{ProtocolError, false, "SETTINGS_MAX_FRAME_SIZE is not between 2^14 and 2^24-1"}

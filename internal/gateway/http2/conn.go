@@ -50,11 +50,11 @@ type conn struct {
 	decoder  *h2.Decoder
 	scrap    *scrap // for header blocks that nobody wants
 	budget   h2.Budget
-	now      time.Time   // of the last read
-	prefaced int         // how much of the client's preface has come
-	settled  bool        // the client's settings have come
-	data     incoming    // the DATA frame that is being read
-	block    headerBlock // the header block that is being read
+	now      time.Time // of the last read
+	prefaced int       // how much of the client's preface has come
+	settled  bool      // the client's settings have come
+	data     incoming  // the DATA frame that is being read
+	block    h2.Block  // the header block that is being read
 	parked   [parkedSize]byte
 
 	mu        sync.Mutex         // guards what follows
@@ -235,7 +235,7 @@ func (c *conn) arm() {
 	defer c.mu.Unlock()
 	t := &c.srv.Timeouts
 	switch {
-	case c.filled > 0 || c.block.open || !c.settled:
+	case c.filled > 0 || c.block.Open() || !c.settled:
 		if !c.partial { // together, not each piece
 			c.partial = true
 			c.tcp.ArmRead(t.Head)
@@ -286,7 +286,8 @@ func (c *conn) park() {
 	c.stopIdleLocked()
 	c.w.End()
 	w := c.work
-	c.work, c.block.bytes, c.scrap = nil, nil, nil
+	c.work, c.scrap = nil, nil
+	c.block.Free()
 	if w.large != nil {
 		c.srv.Bodies.Put(w.large)
 	}

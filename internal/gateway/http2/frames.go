@@ -10,15 +10,12 @@ import (
 var (
 	errPreface      = &h2.Fault{Code: h2.ProtocolError, Detail: "the connection does not begin as HTTP/2"}
 	errUnsettled    = &h2.Fault{Code: h2.ProtocolError, Detail: "the first frame is not SETTINGS"}
-	errInterleaved  = &h2.Fault{Code: h2.ProtocolError, Detail: "another frame stands within a header block"}
-	errNoBlock      = &h2.Fault{Code: h2.ProtocolError, Detail: "a CONTINUATION frame continues nothing"}
 	errPush         = &h2.Fault{Code: h2.ProtocolError, Detail: "clients do not push"}
 	errStreamNumber = &h2.Fault{Code: h2.ProtocolError, Detail: "a stream is opened under a number that is even or too low"}
 	errIdleStream   = &h2.Fault{Code: h2.ProtocolError, Detail: "a frame names a stream that was not opened"}
 	errClosedStream = &h2.Fault{Code: h2.StreamClosed, Detail: "a frame names a stream that is closed"}
 	errFlow         = &h2.Fault{Code: h2.FlowControlError, Detail: "more data was sent than the window allows"}
 	errFlood        = &h2.Fault{Code: h2.EnhanceYourCalm, Detail: "too many frames that cost work and carry nothing"}
-	errBlockSize    = &h2.Fault{Code: h2.EnhanceYourCalm, Detail: "a header block is far larger than the limit"}
 
 	errOwnDependency = &h2.Fault{Code: h2.ProtocolError, Stream: true, Detail: "a stream depends on itself"}
 	errEnded         = &h2.Fault{Code: h2.StreamClosed, Stream: true, Detail: "a frame comes after the end of its stream"}
@@ -26,19 +23,6 @@ var (
 	errLength        = &h2.Fault{Code: h2.ProtocolError, Stream: true, Detail: "Content-Length is not what was sent, or is no number"}
 	errUnended       = &h2.Fault{Code: h2.ProtocolError, Stream: true, Detail: "trailers do not end the stream"}
 )
-
-// blockFactor is how many times the limit of a head a header block may be large. What is over the limit is decoded and
-// dropped, so that the request can be answered.
-const blockFactor = 4
-
-// headerBlock is a header block that came in several frames, until it is complete.
-type headerBlock struct {
-	open   bool
-	end    bool // the stream ends with it
-	stream uint32
-	bytes  []byte
-	fault  *h2.Fault
-}
 
 // incoming is a DATA frame that is being read.
 type incoming struct {
@@ -101,14 +85,10 @@ func (c *conn) expected(h h2.FrameHeader) error {
 	switch {
 	case !c.settled && (h.Type != h2.Settings || h.Has(h2.FlagAck)):
 		return errUnsettled
-	case c.block.open && (h.Type != h2.Continuation || h.Stream != c.block.stream):
-		return errInterleaved
-	case !c.block.open && h.Type == h2.Continuation:
-		return errNoBlock
 	case h.Type == h2.PushPromise:
 		return errPush
 	}
-	return nil
+	return c.block.Expects(h)
 }
 
 // streamFault resets the stream that is at fault, if it is only that; otherwise it returns the fault.
@@ -269,40 +249,27 @@ func (c *conn) resetStream(id uint32) error {
 
 // headers takes in a HEADERS or CONTINUATION frame.
 func (c *conn) headers(h h2.FrameHeader, content []byte) error {
-	b := &c.block
-	if h.Type == h2.Headers {
-		fragment, dependency, err := h.Unpad(content)
-		if err != nil {
-			return err
-		}
-		*b = headerBlock{stream: h.Stream, end: h.Has(h2.FlagEndStream), bytes: b.bytes[:0]}
-		if dependency == h.Stream {
-			b.fault = errOwnDependency
-		}
-		if h.Has(h2.FlagEndHeaders) {
-			return c.headerBlock(fragment)
-		}
-		b.open = true
-		content = fragment
-	}
-	if len(b.bytes)+len(content) > blockFactor*c.srv.Limits.Head {
-		return errBlockSize
-	}
-	b.bytes = append(b.bytes, content...)
-	if h.Has(h2.FlagEndHeaders) {
-		b.open = false
-		err := c.headerBlock(b.bytes)
-		if cap(b.bytes) > h2.MaxFrame {
-			b.bytes = nil
-		}
+	block, whole, err := c.block.Take(h, content, c.srv.Limits.Head)
+	switch {
+	case err != nil:
 		return err
+	case !whole:
+		return c.spend(h2.CostEmpty)
 	}
-	return c.spend(h2.CostEmpty)
+	return c.headerBlock(block)
+}
+
+// blockFault returns what is wrong with the frame that the header block began with.
+func (c *conn) blockFault() *h2.Fault {
+	if c.block.Dependency == c.block.Stream {
+		return errOwnDependency
+	}
+	return nil
 }
 
 // headerBlock takes in a complete header block: a request, or trailers.
 func (c *conn) headerBlock(block []byte) error {
-	id := c.block.stream
+	id := c.block.Stream
 	c.mu.Lock()
 	if s := c.streams[id]; s != nil {
 		c.mu.Unlock()
@@ -340,7 +307,7 @@ func (c *conn) headerBlock(block []byte) error {
 
 // open begins a stream.
 func (c *conn) open(s *stream, id uint32, block []byte) error {
-	s.begin(id, c.block.end)
+	s.begin(id, c.block.End)
 	s.message.Reset(h2.Request, &s.x.Req, c.srv.Limits)
 	if err := c.decoder.Decode(block, &s.message); err != nil {
 		c.mu.Lock()
@@ -348,7 +315,7 @@ func (c *conn) open(s *stream, id uint32, block []byte) error {
 		c.mu.Unlock()
 		return err
 	}
-	s.check(c.block.fault)
+	s.check(c.blockFault())
 	c.mu.Lock()
 	s.window = c.initial
 	c.streams[id] = s
@@ -383,12 +350,12 @@ func (c *conn) trailers(s *stream, block []byte) error {
 	fault := t.message.End()
 	switch {
 	case fault != nil:
-	case !c.block.end:
+	case !c.block.End:
 		fault = errUnended
 	case t.message.Large:
 		fault = errLargeTrailers
-	case c.block.fault != nil:
-		fault = c.block.fault
+	case c.blockFault() != nil:
+		fault = c.blockFault()
 	case s.length >= 0 && s.got != s.length:
 		fault = errLength
 	}

@@ -25,8 +25,6 @@ const (
 	// maxStreams bounds the requests on one connection, whatever the backend allows; until it has said so, firstStreams.
 	maxStreams   = 1000
 	firstStreams = 100
-	// blockFactor is how many times the limit of a head a header block may be large.
-	blockFactor = 4
 )
 
 // Options configure a Conn.
@@ -80,7 +78,7 @@ type Conn struct {
 	scrap   received
 	budget  h2.Budget
 	settled bool
-	block   headerBlock
+	block   h2.Block
 	data    incoming
 
 	finished atomic.Bool
@@ -102,12 +100,6 @@ type Conn struct {
 	w       flush.Buffer
 	waiters []*Stream
 	alarm   sweep.Alarm
-}
-
-type headerBlock struct {
-	open, end bool
-	stream    uint32
-	bytes     []byte
 }
 
 type incoming struct {

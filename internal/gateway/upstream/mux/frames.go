@@ -9,14 +9,11 @@ import (
 
 // The faults of a backend.
 var (
-	errUnsettled   = &h2.Fault{Code: h2.ProtocolError, Detail: "the first frame is not SETTINGS"}
-	errInterleaved = &h2.Fault{Code: h2.ProtocolError, Detail: "another frame stands within a header block"}
-	errNoBlock     = &h2.Fault{Code: h2.ProtocolError, Detail: "a CONTINUATION frame continues nothing"}
-	errPush        = &h2.Fault{Code: h2.ProtocolError, Detail: "pushes were switched off"}
-	errIdleStream  = &h2.Fault{Code: h2.ProtocolError, Detail: "a frame names a stream that was not opened"}
-	errFlow        = &h2.Fault{Code: h2.FlowControlError, Detail: "more data was sent than the window allows"}
-	errFlood       = &h2.Fault{Code: h2.EnhanceYourCalm, Detail: "too many frames that cost work and carry nothing"}
-	errBlockSize   = &h2.Fault{Code: h2.EnhanceYourCalm, Detail: "a header block is far larger than the limit"}
+	errUnsettled  = &h2.Fault{Code: h2.ProtocolError, Detail: "the first frame is not SETTINGS"}
+	errPush       = &h2.Fault{Code: h2.ProtocolError, Detail: "pushes were switched off"}
+	errIdleStream = &h2.Fault{Code: h2.ProtocolError, Detail: "a frame names a stream that was not opened"}
+	errFlow       = &h2.Fault{Code: h2.FlowControlError, Detail: "more data was sent than the window allows"}
+	errFlood      = &h2.Fault{Code: h2.EnhanceYourCalm, Detail: "too many frames that cost work and carry nothing"}
 )
 
 const (
@@ -73,14 +70,10 @@ func (c *Conn) expected(h h2.FrameHeader) error {
 	switch {
 	case !c.settled && (h.Type != h2.Settings || h.Has(h2.FlagAck)):
 		return errUnsettled
-	case c.block.open && (h.Type != h2.Continuation || h.Stream != c.block.stream):
-		return errInterleaved
-	case !c.block.open && h.Type == h2.Continuation:
-		return errNoBlock
 	case h.Type == h2.PushPromise:
 		return errPush
 	}
-	return nil
+	return c.block.Expects(h)
 }
 
 func (c *Conn) spend(n int) error {
@@ -206,40 +199,22 @@ func (c *Conn) windowUpdateLocked(id, n uint32) error {
 }
 
 func (c *Conn) headersLocked(h h2.FrameHeader, content []byte) error {
-	b := &c.block
-	if h.Type == h2.Headers {
-		fragment, _, err := h.Unpad(content)
-		if err != nil {
-			return err
-		}
-		if h.Stream >= c.next || h.Stream&1 == 0 {
-			return errIdleStream
-		}
-		*b = headerBlock{stream: h.Stream, end: h.Has(h2.FlagEndStream), bytes: b.bytes[:0]}
-		if h.Has(h2.FlagEndHeaders) {
-			return c.headerBlockLocked(fragment)
-		}
-		b.open = true
-		content = fragment
+	if h.Type == h2.Headers && (h.Stream >= c.next || h.Stream&1 == 0) {
+		return errIdleStream
 	}
-	if len(b.bytes)+len(content) > blockFactor*c.opts.Limits.Head {
-		return errBlockSize
-	}
-	b.bytes = append(b.bytes, content...)
-	if h.Has(h2.FlagEndHeaders) {
-		b.open = false
-		err := c.headerBlockLocked(b.bytes)
-		if cap(b.bytes) > h2.MaxFrame {
-			b.bytes = nil
-		}
+	block, whole, err := c.block.Take(h, content, c.opts.Limits.Head)
+	switch {
+	case err != nil:
 		return err
+	case !whole:
+		return c.spend(h2.CostEmpty)
 	}
-	return c.spend(h2.CostEmpty)
+	return c.headerBlockLocked(block)
 }
 
 // headerBlockLocked takes in a complete header block: the head of a response, or trailers.
 func (c *Conn) headerBlockLocked(block []byte) error {
-	s := c.streams[c.block.stream]
+	s := c.streams[c.block.Stream]
 	if s == nil || s.complete {
 		c.scrap.message.Reset(h2.Trailers, &c.scrap.head, c.opts.Limits)
 		return c.decoder.Decode(block, &c.scrap.message)
@@ -262,7 +237,7 @@ func (c *Conn) headerBlockLocked(block []byte) error {
 	if fault == nil {
 		status := r.message.StatusCode()
 		switch {
-		case status == 101 || status < 200 && (c.block.end || len(s.heads) >= maxInforms):
+		case status == 101 || status < 200 && (c.block.End || len(s.heads) >= maxInforms):
 			fault = errIdleStream
 		case status >= 200:
 			s.final = true
@@ -278,7 +253,7 @@ func (c *Conn) headerBlockLocked(block []byte) error {
 		return nil
 	}
 	s.heads = append(s.heads, r)
-	if c.block.end {
+	if c.block.End {
 		c.completeLocked(s)
 	}
 	s.cond.Broadcast()
@@ -319,7 +294,7 @@ func (c *Conn) trailersLocked(s *Stream, block []byte) error {
 	if err := c.decoder.Decode(block, &t.message); err != nil {
 		return err
 	}
-	if t.message.End() != nil || t.message.Large || !c.block.end {
+	if t.message.End() != nil || t.message.Large || !c.block.End {
 		c.breakStreamLocked(s)
 		return nil
 	}
