@@ -22,6 +22,8 @@ const (
 	// maxOut is how much may wait to be written before whoever has more waits, too.
 	maxOut  = 64 << 10
 	keepOut = maxOut + h2.MaxFrame + 1<<10
+	// farewell is how long the last frames to a backend may take.
+	farewell = time.Second
 	// maxStreams bounds the requests on one connection, whatever the backend allows; until it has said so, firstStreams.
 	maxStreams   = 1000
 	firstStreams = 100
@@ -207,7 +209,10 @@ func (c *Conn) end() {
 		delete(c.streams, id)
 		s.endLocked(ErrReset)
 	}
+	// A backend that has stopped reading must not hold this up. The sweeper may have ended already.
+	cut := time.AfterFunc(farewell, func() { _ = c.opts.TCP.Conn.Close() })
 	c.w.End()
+	cut.Stop()
 	c.mu.Unlock()
 	c.alarm.Remove()
 	_ = c.opts.TCP.Close() // nothing is lost that was not lost before

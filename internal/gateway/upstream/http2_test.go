@@ -1,0 +1,221 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"hansa.dev/hansa/internal/snapshot"
+)
+
+// framed is the backend's end of a connection of HTTP/2.
+type framed struct {
+	*xhttp2.Framer
+	conn int // how many connections came before
+	n    int // how many requests came before on this one
+}
+
+// head makes a header block of names and values.
+func head(fields ...string) []byte {
+	var b bytes.Buffer
+	e := hpack.NewEncoder(&b)
+	for i := 0; i < len(fields); i += 2 {
+		_ = e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	return b.Bytes()
+}
+
+// headers sends a header block.
+func (f *framed) headers(id uint32, end bool, fields ...string) {
+	_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: head(fields...), EndStream: end, EndHeaders: true})
+}
+
+// answer sends a response.
+func (f *framed) answer(id uint32, body string) {
+	f.headers(id, false, ":status", "200")
+	_ = f.WriteData(id, true, []byte(body))
+}
+
+// frames serves connections of HTTP/2 whose requests are answered by script; after an error of it the connection is closed.
+func frames(script func(f *framed, id uint32) error) func(net.Conn) {
+	var conns atomic.Int32
+	return func(c net.Conn) {
+		defer c.Close()
+		if _, err := io.ReadFull(c, make([]byte, len(xhttp2.ClientPreface))); err != nil {
+			return
+		}
+		f := &framed{Framer: xhttp2.NewFramer(c, c), conn: int(conns.Add(1)) - 1}
+		if f.WriteSettings() != nil {
+			return
+		}
+		for {
+			in, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch in := in.(type) {
+			case *xhttp2.SettingsFrame:
+				if !in.IsAck() {
+					err = f.WriteSettingsAck()
+				}
+			case *xhttp2.HeadersFrame:
+				err = script(f, in.StreamID)
+				f.n++
+			}
+			if err != nil {
+				return
+			}
+		}
+	}
+}
+
+var errEnough = errors.New("enough")
+
+// TestHTTP2Backends shows what becomes of a request to a backend that does not do as it should.
+func TestHTTP2Backends(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		script func(f *framed, id uint32) error
+		want   string
+		dials  int
+	}{
+		"good": {func(f *framed, id uint32) error {
+			f.answer(id, "hi")
+			return nil
+		}, "200 hi", 1},
+		"refuses once": {func(f *framed, id uint32) error {
+			if f.n == 0 {
+				return f.WriteRSTStream(id, xhttp2.ErrCodeRefusedStream)
+			}
+			f.answer(id, "hi")
+			return nil
+		}, "200 hi", 1},
+		"refuses for ever": {func(f *framed, id uint32) error {
+			return f.WriteRSTStream(id, xhttp2.ErrCodeRefusedStream)
+		}, "upstream-reset", 1},
+		"goes away without the request": {func(f *framed, id uint32) error {
+			if f.conn == 0 {
+				return f.WriteGoAway(0, xhttp2.ErrCodeNo, nil)
+			}
+			f.answer(id, "hi")
+			return nil
+		}, "200 hi", 2},
+		"goes away with the request": {func(f *framed, id uint32) error {
+			if err := f.WriteGoAway(id, xhttp2.ErrCodeNo, nil); err != nil {
+				return err
+			}
+			f.answer(id, "hi")
+			return nil
+		}, "200 hi", 1},
+		"breaks off the stream": {func(f *framed, id uint32) error {
+			return f.WriteRSTStream(id, xhttp2.ErrCodeInternal)
+		}, "upstream-reset", 1},
+		"breaks off the body": {func(f *framed, id uint32) error {
+			f.headers(id, false, ":status", "200")
+			_ = f.WriteData(id, false, []byte("some"))
+			return f.WriteRSTStream(id, xhttp2.ErrCodeInternal)
+		}, "200 broken: upstream-reset", 1},
+		"closes within the body": {func(f *framed, id uint32) error {
+			f.headers(id, false, ":status", "200")
+			_ = f.WriteData(id, false, []byte("some"))
+			return errEnough
+		}, "200 broken: upstream-reset", 1},
+		"closes instead of an answer": {func(*framed, uint32) error {
+			return errEnough
+		}, "upstream-reset", 1},
+		"body shorter than said": {func(f *framed, id uint32) error {
+			f.headers(id, false, ":status", "200", "content-length", "9")
+			return f.WriteData(id, true, []byte("some"))
+		}, "200 broken: upstream-protocol", 1},
+		"body longer than said": {func(f *framed, id uint32) error {
+			f.headers(id, false, ":status", "200", "content-length", "2")
+			return f.WriteData(id, true, []byte("some"))
+		}, "200 broken: upstream-protocol", 1},
+		"no status": {func(f *framed, id uint32) error {
+			f.headers(id, true, "server", "x")
+			return nil
+		}, "upstream-protocol", 1},
+		"a status that is none": {func(f *framed, id uint32) error {
+			f.headers(id, true, ":status", "2x0")
+			return nil
+		}, "upstream-protocol", 1},
+		"field of the connection": {func(f *framed, id uint32) error {
+			f.headers(id, true, ":status", "200", "connection", "close")
+			return nil
+		}, "upstream-protocol", 1},
+		"compression that is none": {func(f *framed, id uint32) error {
+			return f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EndStream: true, EndHeaders: true})
+		}, "upstream-protocol", 1},
+		"head in pieces": {func(f *framed, id uint32) error {
+			block := head(":status", "200", "x-long", strings.Repeat("v", 100))
+			_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: block[:10]})
+			_ = f.WriteContinuation(id, false, block[10:20])
+			_ = f.WriteContinuation(id, true, block[20:])
+			return f.WriteData(id, true, []byte("hi"))
+		}, "200 hi", 1},
+		"a frame within the head": {func(f *framed, id uint32) error {
+			_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: head(":status", "200")})
+			return f.WritePing(false, [8]byte{})
+		}, "upstream-protocol", 1},
+		"a head without end": {func(f *framed, id uint32) error {
+			piece := head("x-long", strings.Repeat("v", 10_000))
+			_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: head(":status", "200")})
+			for range 10_000 {
+				if err := f.WriteContinuation(id, false, piece); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, "upstream-protocol", 1},
+		"more than the window": {func(f *framed, id uint32) error {
+			f.headers(id, false, ":status", "200")
+			for range 2000 {
+				if err := f.WriteData(id, false, make([]byte, 16<<10)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, "200 broken: upstream-protocol", 1},
+		"pushes": {func(f *framed, id uint32) error {
+			return f.WritePushPromise(xhttp2.PushPromiseParam{StreamID: id, PromiseID: 2, BlockFragment: head(":status", "200"), EndHeaders: true})
+		}, "upstream-protocol", 1},
+		"a stream that nobody opened": {func(f *framed, id uint32) error {
+			f.headers(id+2, true, ":status", "200")
+			return nil
+		}, "upstream-protocol", 1},
+		"pings without end": {func(f *framed, _ uint32) error {
+			for range 100_000 {
+				if err := f.WritePing(false, [8]byte{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, "upstream-protocol", 1},
+		"says nothing": {func(*framed, uint32) error {
+			return nil
+		}, "upstream-timeout", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, r *rig) {
+				r.serve["h:1"] = frames(c.script)
+				b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", ResponseMillis: 5000, IdleMillis: 5000})
+				began := time.Now()
+				check(t, outcome(b, get("/"), new(down)), c.want)
+				if took := time.Since(began); took > 20*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if n := r.dials("h:1"); n != c.dials {
+					t.Errorf("%d connections were made, want %d", n, c.dials)
+				}
+			})
+		})
+	}
+}
