@@ -18,8 +18,8 @@ const (
 	CostPing = 4
 	// CostReset is that of a request that is cancelled before it was answered, and of one that is malformed.
 	CostReset = 20
-	// CostEmpty is that of a frame that changes nothing: PRIORITY, DATA or CONTINUATION without content, WINDOW_UPDATE,
-	// and types that are not known.
+	// CostEmpty is that of a frame that changes nothing: PRIORITY, DATA or CONTINUATION without content, DATA of a stream that
+	// was reset, WINDOW_UPDATE, and types that are not known.
 	CostEmpty = 1
 
 	// EarnRequest is what a request that was served to its end earns.

@@ -435,7 +435,7 @@ func (c *conn) beginData(h h2.FrameHeader, rest []byte) (n int, err error) {
 	if fault != nil {
 		return n, c.streamFault(h.Stream, fault)
 	}
-	if d.left == 0 && !d.end {
+	if d.left == 0 && !d.end || d.stream == 0 {
 		return n, c.spend(h2.CostEmpty)
 	}
 	c.budget.Earn(h2.EarnData)

@@ -361,7 +361,7 @@ func (c *Conn) beginDataLocked(h h2.FrameHeader, rest []byte) (n int, err error)
 		}
 	}
 	c.data = d
-	if d.left == 0 && !d.end {
+	if d.left == 0 && !d.end || d.stream == 0 {
 		return n, c.spend(h2.CostEmpty)
 	}
 	c.budget.Earn(h2.EarnData)
