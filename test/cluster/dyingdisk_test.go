@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRecordDies takes the last block of the disk away while the control node writes, until what the record writes of
+// TestRecordDies takes the free blocks of the disk away while the control node writes, until what the record writes of
 // its own accord meets the end of the disk. The process must end with the exit code of the storage, and hold every
 // acknowledged change when it is started again with room.
 func TestRecordDies(t *testing.T) {
@@ -64,17 +64,26 @@ func TestRecordDies(t *testing.T) {
 	acknowledged := 0
 	var exit error
 	for deadline := time.Now().Add(3 * time.Minute); exit == nil; {
-		if _, err := c.Apply(t.Context(), strings.NewReader(large(acknowledged)), client.ApplyOptions{}); err == nil {
+		applied := make(chan error, 1)
+		before := used(t, disk)
+		go func() {
+			_, err := c.Apply(t.Context(), strings.NewReader(large(acknowledged)), client.ApplyOptions{})
+			applied <- err
+		}()
+		tick := time.NewTicker(time.Millisecond)
+		for len(applied) == 0 && used(t, disk) == before { // the record writes the pieces of the change before the change
+			<-tick.C
+		}
+		tick.Stop()
+		shrink(t, disk)
+		if err := <-applied; err == nil {
 			acknowledged++
 		}
-		ballast := fillUp(t, disk)
 		select {
 		case exit = <-ended:
 		case <-time.After(300 * time.Millisecond): // etcd writes its pages every 100 ms
 		}
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
-		}
+		resize(t, disk, "size=400m")
 		if exit == nil && time.Now().After(deadline) {
 			_ = node.Process.Kill() // the deadline of the test is the fault that counts
 			<-ended
@@ -84,6 +93,7 @@ func TestRecordDies(t *testing.T) {
 	if code, ok := errors.AsType[*exec.ExitError](exit); !ok || code.ExitCode() != cli.ExitStorage {
 		t.Errorf("the process ended with %v, want exit code %d:\n%s", exit, cli.ExitStorage, log.Bytes())
 	}
+	resize(t, disk, "size=2g") // with the changes that were acknowledged the disk may be near the reserve
 	again := startControl(t, data, "127.0.0.1:0")
 	for i := range acknowledged {
 		if _, err := again.Get(t.Context(), v1.Key{Organization: v1.DefaultOrganization, Kind: v1.KindAPI, Name: fmt.Sprintf("large-%d", i)}); err != nil {
@@ -94,25 +104,37 @@ func TestRecordDies(t *testing.T) {
 	t.Logf("%d changes were acknowledged", acknowledged)
 }
 
-// fillUp takes all that is free of a file system to which somebody else writes, and returns the file to remove.
-func fillUp(t *testing.T, dir string) string {
+// resize mounts a small disk again with other options.
+func resize(t *testing.T, dir, options string) {
 	t.Helper()
-	f, err := os.Create(filepath.Join(dir, "ballast"))
-	if err != nil {
-		t.Fatal(err)
+	if err := unix.Mount("hansa-test", dir, "tmpfs", unix.MS_REMOUNT, options); err != nil {
+		t.Fatalf("mount %s again with %s: %v", dir, options, err)
 	}
-	defer f.Close()
-	for chunk, size := int64(64<<20), int64(0); chunk >= 4<<10; {
-		switch err := unix.Fallocate(int(f.Fd()), 0, size, chunk); {
-		case err == nil:
-			size += chunk
-		case errors.Is(err, unix.ENOSPC):
-			chunk /= 2
-		case !errors.Is(err, unix.EINTR):
-			t.Fatal(err)
+}
+
+// shrink makes a small disk as large as what is on it.
+func shrink(t *testing.T, dir string) {
+	t.Helper()
+	for {
+		size := used(t, dir)
+		err := unix.Mount("hansa-test", dir, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%d", size))
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, unix.EINVAL) { // it has grown meanwhile
+			t.Fatalf("shrink the disk to %d bytes: %v", size, err)
 		}
 	}
-	return f.Name()
+}
+
+// used returns how many bytes of a file system are taken.
+func used(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return (st.Blocks - st.Bfree) * uint64(st.Bsize)
 }
 
 // large is an API that takes half a megabyte of the record, however that compresses, so that the record needs new pages.
