@@ -378,7 +378,7 @@ func TestTokensAndGateways(t *testing.T) {
 	}
 }
 
-func TestReadyFileIsFound(t *testing.T) { //nolint:paralleltest // it changes the working directory
+func TestReadyFileIsFound(t *testing.T) { // it changes the working directory
 	n := newNode(t)
 	t.Chdir(n.dir)
 	writeFile(t, filepath.Join(n.dir, ".hansa", "ready.json"), fmt.Sprintf(`{"pid": 1, "addresses": {"api": %q}, "caFile": %q, "tokenFile": %q}`,

@@ -35,7 +35,7 @@ func inlineFiles(name string, document []byte) ([]byte, error) {
 		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return document, nil //nolint:nilerr // the server says it better, with a remedy
+			return document, nil // the server says it better, with a remedy
 		}
 		places = append(places, fileFields(&doc)...)
 	}

@@ -92,7 +92,7 @@ func (s *Server) commitInTurn(ctx context.Context, c change) (outcome, error) {
 			return out, err
 		}
 		s.metrics.conflicts.Inc()
-		pause := time.NewTimer(rand.N(time.Duration(1<<attempt) * 5 * time.Millisecond)) //nolint:gosec // spreads contenders, guards nothing
+		pause := time.NewTimer(rand.N(time.Duration(1<<attempt) * 5 * time.Millisecond)) // spreads contenders, guards nothing
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

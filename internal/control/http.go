@@ -131,7 +131,7 @@ func (s *Server) serve(rt *route) http.Handler {
 func (s *Server) guard(rt *route, q *request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler { //nolint:errorlint // the value itself is what net/http compares with
+			if p == http.ErrAbortHandler { // the value itself is what net/http compares with
 				panic(p)
 			}
 			s.metrics.panics.Inc()

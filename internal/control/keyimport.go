@@ -148,7 +148,7 @@ func (im *importer) add(n int, line []byte) {
 				im.fault(n, "sha256", "invalid-value", "not a SHA-256 in hexadecimal", "write 64 hexadecimal digits")
 				return
 			}
-			hex.Decode(rec.hash[:], []byte(in.SHA256)) //nolint:errcheck // decoded above
+			hex.Decode(rec.hash[:], []byte(in.SHA256)) // decoded above
 			im.batch = append(im.batch, rec)
 			return
 		}

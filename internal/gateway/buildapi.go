@@ -55,7 +55,7 @@ func (b *builder) makeAPI(ch *change, e snapshot.Entry, l *life) (made *api, err
 	a := &api{life: l}
 	m := &apiMaker{builder: b, spec: &spec, api: a, was: b.parts.apis[e.Key]}
 	if err := m.make(ch); err != nil {
-		if f, ok := err.(*fault); ok { //nolint:errorlint // made by at, and never wrapped
+		if f, ok := err.(*fault); ok { // made by at, and never wrapped
 			return nil, refuse(e.Key, f.field, f.err)
 		}
 		return nil, refuse(e.Key, "", err)

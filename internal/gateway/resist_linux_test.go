@@ -95,7 +95,7 @@ func TestAGatewayOfItsOwn(t *testing.T) {
 // startProcess starts a gateway in a process that may open so many files, and returns its address.
 func startProcess(t *testing.T, files uint64) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAGatewayOfItsOwn$") //nolint:gosec // this very test
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAGatewayOfItsOwn$") // this very test
 	cmd.Env = append(os.Environ(), filesVariable+"="+strconv.FormatUint(files, 10))
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -100,7 +100,7 @@ func (o *Options) setDefaults() {
 	}
 	switch o.Via {
 	case "":
-		o.Via = fmt.Sprintf("hansa-%08x", rand.Uint32()) //nolint:gosec // tells processes apart, guards nothing
+		o.Via = fmt.Sprintf("hansa-%08x", rand.Uint32()) // tells processes apart, guards nothing
 	case "off":
 		o.Via = ""
 	}

@@ -117,7 +117,7 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("status %q: %v", args[0], err)
 	}
 	code, method, url := args[1], args[2], args[3]
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // a test on loopback
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} // a test on loopback
 	poll(ts, func() error {
 		req, err := http.NewRequestWithContext(context.Background(), method, url, nil)
 		if err != nil {

@@ -360,8 +360,8 @@ func FuzzOps(f *testing.F) {
 					}
 				}
 			}
-			b.Apply(op) //nolint:errcheck // it must not panic
-			l.Apply(op) //nolint:errcheck // it must not panic
+			b.Apply(op) // it must not panic
+			l.Apply(op) // it must not panic
 		}
 		s, loaded := b.State(), l.State()
 		parts, _ := s.Parts(nil)

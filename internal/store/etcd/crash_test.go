@@ -203,7 +203,7 @@ func (w *writer) kill(t *testing.T) {
 	}
 	for w.next(t) {
 	}
-	w.cmd.Wait() //nolint:errcheck // it was killed
+	w.cmd.Wait() // it was killed
 }
 
 // TestKill kills a writing process at random moments. Every acknowledged change set must be there afterwards, and

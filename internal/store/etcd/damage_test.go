@@ -98,7 +98,7 @@ func TestDamageIsFoundAtStart(t *testing.T) {
 				maintain(t, s)
 			}
 			tt.harm(t, s)
-			s.Close() //nolint:errcheck // it fails if the record noticed
+			s.Close() // it fails if the record noticed
 			_, err = etcd.Open(t.Context(), etcd.Options{Dir: dir})
 			if !errors.Is(err, etcd.ErrCorrupt) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("open: %v, want ErrCorrupt with %q", err, tt.want)

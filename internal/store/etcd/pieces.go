@@ -55,7 +55,7 @@ func (c *codec) decode(dst []byte, d digest, stored []byte) ([]byte, error) {
 
 // pieceReader reads the pieces of a change set or of an image one after the other.
 type pieceReader struct {
-	ctx   context.Context //nolint:containedctx // the reader lives within one call; io.Reader has no context
+	ctx   context.Context // the reader lives within one call; io.Reader has no context
 	fetch func(context.Context, digest) ([]byte, error)
 	codec *codec
 	left  []digest

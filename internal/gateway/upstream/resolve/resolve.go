@@ -128,7 +128,7 @@ func system(file, name string) (servers, names []string, err error) {
 // lookup is one call of Lookup.
 type lookup struct {
 	resolver *Resolver
-	ctx      context.Context //nolint:containedctx // of this call only
+	ctx      context.Context // of this call only
 	servers  []string
 	names    []string
 	ttl      time.Duration // the shortest so far
