@@ -132,6 +132,9 @@ type Interrupter interface {
 	Interrupt()
 }
 
+// keepScratch bounds the memory that an exchange keeps for what is made up for a request.
+const keepScratch = 16 << 10
+
 // Reset makes x ready for the next request. It keeps memory.
 func (x *Exchange) Reset() {
 	x.Req.Reset()
@@ -150,7 +153,9 @@ func (x *Exchange) Reset() {
 	x.Tries, x.Upstream, x.Duration = 0, 0, 0
 	x.BytesIn, x.BytesOut = 0, 0
 	x.answered, x.grpc = false, false
-	x.scratch = x.scratch[:0]
+	if x.scratch = x.scratch[:0]; cap(x.scratch) > keepScratch {
+		x.scratch = nil
+	}
 	if x.waiting.Load() != nil {
 		x.waiting.Store(nil)
 	}
@@ -183,8 +188,16 @@ func (x *Exchange) Answer(status int, body []byte) Verdict {
 func (x *Exchange) LocalAnswer() (body *Bytes, ok bool) { return &x.local, x.answered }
 
 // Scratch copies the parts, joined, to memory that lives as long as the exchange.
-func (x *Exchange) Scratch(parts ...[]byte) View {
-	from := len(x.scratch)
+func (x *Exchange) Scratch(parts ...[]byte) View { return x.Extend(nil, parts...) }
+
+// Extend is Scratch of v and then the parts. A v that is itself what was copied last is not copied again, so that what comes
+// in many pieces takes memory in proportion to its length.
+func (x *Exchange) Extend(v View, parts ...[]byte) View {
+	from := len(x.scratch) - len(v)
+	if len(v) == 0 || from < 0 || &x.scratch[from] != &v[0] {
+		from = len(x.scratch)
+		x.scratch = append(x.scratch, v...)
+	}
 	for _, p := range parts {
 		x.scratch = append(x.scratch, p...)
 	}

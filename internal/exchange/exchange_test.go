@@ -107,6 +107,29 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+func TestExtend(t *testing.T) {
+	t.Parallel()
+	var x Exchange
+	a := x.Extend(nil, []byte("a"))
+	b := x.Extend(a, []byte(","), []byte("b"))
+	other := x.Scratch([]byte("x"))
+	c := x.Extend(b, []byte("c")) // no longer the last
+	d := x.Extend(View("d"), []byte("e"))
+	if got := a.String() + " " + b.String() + " " + other.String() + " " + c.String() + " " + d.String(); got != "a a,b x a,bc de" {
+		t.Errorf("Extend: %q", got)
+	}
+	all := x.Extend(nil)
+	for range 10_000 {
+		all = x.Extend(all, []byte("0123456789"))
+	}
+	if len(all) != 100_000 || cap(x.scratch) > 4*len(all) {
+		t.Errorf("%d bytes take %d", len(all), cap(x.scratch))
+	}
+	if x.Reset(); cap(x.scratch) > keepScratch {
+		t.Errorf("%d bytes are kept", cap(x.scratch))
+	}
+}
+
 func TestReset(t *testing.T) {
 	t.Parallel()
 	var x Exchange

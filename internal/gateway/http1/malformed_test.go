@@ -1,6 +1,7 @@
 package http1_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -173,5 +174,24 @@ func TestMalformed(t *testing.T) {
 	}
 	if n := g.served.Load(); n != 0 {
 		t.Errorf("%d requests reached the handler, want none", n)
+	}
+}
+
+// TestLongLists shows that a list costs memory in proportion to its length: joining its elements one by one once took the square
+// of it. It is not parallel: what others allocate would count.
+func TestLongLists(t *testing.T) {
+	g := start(t, echo, setup{})
+	c := g.dial(t)
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.receive("GET")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: " + strings.Repeat("a,", 15000) + "b\r\n\r\n")
+	if r := c.receive("GET"); r.StatusCode != 200 || !strings.Contains(r.body, ", a, b\r\n") {
+		t.Errorf("%d %.100q", r.StatusCode, r.body)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("a list of 30 kB took %d kB of memory", n>>10)
 	}
 }

@@ -211,7 +211,7 @@ func (c *conn) upgrade() error {
 			case wanted == nil:
 				wanted = e
 			default:
-				wanted = x.Scratch(wanted, []byte(", "), e)
+				wanted = x.Extend(wanted, []byte(", "), e)
 			}
 			return err == nil
 		})

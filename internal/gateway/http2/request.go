@@ -172,7 +172,7 @@ func (s *stream) fields() error {
 			if all == nil {
 				all = v
 			} else {
-				all = x.Scratch(all, separateCookie, v)
+				all = x.Extend(all, separateCookie, v)
 			}
 		}
 		req.Set(exchange.IDCookie.Name(), all)

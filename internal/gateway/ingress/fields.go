@@ -143,7 +143,7 @@ func (r *Rules) chain(x *exchange.Exchange, c *Client) (chain exchange.View, con
 		if chain == nil {
 			chain = v
 		} else {
-			chain = x.Scratch(chain, []byte(", "), v)
+			chain = x.Extend(chain, []byte(", "), v)
 		}
 	}
 	var nodes nodes
@@ -173,7 +173,7 @@ func (r *Rules) chain(x *exchange.Exchange, c *Client) (chain exchange.View, con
 	}
 	switch {
 	case chain != nil:
-		chain = x.Scratch(chain, []byte(", "), c.text)
+		chain = x.Extend(chain, []byte(", "), c.text)
 	case found.IsValid():
 		chain = x.Scratch(x.ClientIP, []byte(", "), c.text)
 	}
