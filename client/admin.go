@@ -86,6 +86,13 @@ func (c *Client) Gateways(ctx context.Context, organization string) (v1.GatewayL
 	return out, err
 }
 
+// Gateway returns one gateway with its live status.
+func (c *Client) Gateway(ctx context.Context, organization, name string) (v1.GatewayStatus, error) {
+	var out v1.GatewayStatus
+	err := c.into(ctx, call{method: http.MethodGet, path: []string{"api", "v1", "organizations", organization, "gateways", name}}, &out)
+	return out, err
+}
+
 // RevokeGateway refuses a gateway on the link from now on.
 func (c *Client) RevokeGateway(ctx context.Context, organization, name string) (v1.ApplyResult, error) {
 	var out v1.ApplyResult

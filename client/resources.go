@@ -80,7 +80,7 @@ func path(kind v1.Kind, organization, name string) ([]string, error) {
 	return p, nil
 }
 
-// Get returns one resource.
+// Get returns one resource. Gateways are read with Gateway.
 func (c *Client) Get(ctx context.Context, key v1.Key) (*v1.Object, error) {
 	if key.Name == "" {
 		return nil, errors.New("get: the name is empty")

@@ -38,14 +38,20 @@ type DevOptions struct {
 	Now func() time.Time
 }
 
+// The folder that dev works in and the file there that the command line finds it by.
+const (
+	defaultDevData = ".hansa"
+	readyName      = "ready.json"
+)
+
 func (o *DevOptions) setDefaults() {
-	o.Data = orDefault(o.Data, ".hansa")
+	o.Data = orDefault(o.Data, defaultDevData)
 	o.HTTPAddr = orDefault(o.HTTPAddr, "127.0.0.1:8080")
 	o.AdminAddr = orDefault(o.AdminAddr, "127.0.0.1:8085")
 	o.APIAddr = orDefault(o.APIAddr, "127.0.0.1:8090")
 	o.LinkAddr = orDefault(o.LinkAddr, "127.0.0.1:8091")
 	o.SampleAddr = orDefault(o.SampleAddr, "127.0.0.1:8070")
-	o.ReadyFile = orDefault(o.ReadyFile, filepath.Join(o.Data, "ready.json"))
+	o.ReadyFile = orDefault(o.ReadyFile, filepath.Join(o.Data, readyName))
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
@@ -190,7 +196,7 @@ func (d *Dev) startGateway(ctx context.Context) error {
 		Control: []string{d.control.Ready().Addresses["link"]}, AccessLog: filepath.Join(d.opts.Data, "access.log"),
 		Version: d.opts.Version, Log: d.opts.Log.With("role", "gateway"), Now: d.opts.Now,
 	}
-	_, err := d.client.Get(ctx, v1.Key{Organization: v1.DefaultOrganization, Kind: v1.KindGateway, Name: devGateway})
+	_, err := d.client.Gateway(ctx, v1.DefaultOrganization, devGateway)
 	if e, ok := errors.AsType[*client.Error](err); ok && e.Status == http.StatusNotFound {
 		token, err := d.client.CreateJoinToken(ctx, v1.DefaultOrganization, v1.JoinTokenRequest{GatewayGroup: devGroup})
 		if err != nil {
@@ -237,28 +243,32 @@ func (d *Dev) Wait(ctx context.Context) error { return d.wait(ctx) }
 // Stop ends everything within ctx, the gateway first.
 func (d *Dev) Stop(ctx context.Context) error { return d.stop(ctx) }
 
-// Welcome tells a person what runs where and what to type next.
-func (d *Dev) Welcome() string {
+// Welcome tells a person what runs where and what to type next; program is how this program is called.
+func (d *Dev) Welcome(program string) string {
 	a := d.ready.Addresses
 	host, port, _ := net.SplitHostPort(a["http"])
 	if host == "127.0.0.1" {
 		host = "localhost"
 	}
 	traffic := "http://" + net.JoinHostPort(host, port)
+	where := "" // the command line finds the control node by itself if the folder is the usual one
+	if filepath.Clean(d.opts.ReadyFile) != filepath.Join(defaultDevData, readyName) {
+		where = fmt.Sprintf("  export HANSA_SERVER=https://%s HANSA_CA_FILE=%s HANSA_TOKEN_FILE=%s\n", a["api"], d.ready.CAFile, d.ready.TokenFile)
+	}
 	return fmt.Sprintf(`
 Hansa is ready.
 
-  traffic      %s        %s/catalog/v1, %s/orders/v1
+  traffic      %s   APIs at /catalog/v1 and /orders/v1
   control API  https://%s   token in %s
   health       http://%s/readyz?verbose
   access log   %s
 
 Type next, in another terminal:
 
-  curl -i %s/catalog/v1/items
-  hansa keys create shop-gold
+%s  curl -i %s/catalog/v1/items
+  %s keys create shop-gold
   curl -i -H "X-API-Key: THE_KEY" %s/catalog/v1/items/4
 
-Ctrl-C stops it; the data stays in %s.
-`, traffic, traffic, traffic, a["api"], d.ready.TokenFile, a["admin"], filepath.Join(d.opts.Data, "access.log"), traffic, traffic, d.opts.Data)
+Ctrl-C stops it; the data stays in %s for the next start.
+`, traffic, a["api"], d.ready.TokenFile, a["admin"], filepath.Join(d.opts.Data, "access.log"), where, traffic, program, traffic, d.opts.Data)
 }

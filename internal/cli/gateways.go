@@ -104,19 +104,18 @@ func (s *session) gatewaysCommand() *cobra.Command {
 // showGateways shows the gateways of the organization, or the one with that name.
 func (s *session) showGateways(ctx context.Context, name string) error {
 	return s.call(ctx, callTime, func(ctx context.Context, c *client.Client) error {
+		if name != "" {
+			g, err := c.Gateway(ctx, s.org(), name)
+			if err != nil {
+				return err
+			}
+			return s.print(g, func(w io.Writer) { gatewayTable(w, []v1.GatewayStatus{g}) })
+		}
 		list, err := c.Gateways(ctx, s.org())
 		if err != nil {
 			return err
 		}
-		if name == "" {
-			return s.print(list, func(w io.Writer) { gatewayTable(w, list.Items) })
-		}
-		for _, g := range list.Items {
-			if g.Name == name {
-				return s.print(g, func(w io.Writer) { gatewayTable(w, []v1.GatewayStatus{g}) })
-			}
-		}
-		return withExit(ExitNotFound, fmt.Errorf("there is no gateway %q in organization %q", name, s.org()))
+		return s.print(list, func(w io.Writer) { gatewayTable(w, list.Items) })
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -252,11 +253,19 @@ behind a small sample backend. What is changed stays in the data folder for the 
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprint(s.err, d.Welcome())
+			fmt.Fprint(s.err, d.Welcome(programName()))
 			return d, nil
 		})
 	})
 	return c
+}
+
+// programName is how a shell finds this program: by its name, or as it was called if it is not where programs are.
+func programName() string {
+	if _, err := exec.LookPath("hansa"); err != nil && len(os.Args) > 0 {
+		return os.Args[0]
+	}
+	return "hansa"
 }
 
 func (s *session) controlCommand() *cobra.Command {
