@@ -20,6 +20,8 @@ const (
 	KindGroupKey         Kind = "GroupKey"
 	KindCertificate      Kind = "Certificate"
 	KindCertificateKey   Kind = "CertificateKey"
+	KindCertificateOrder Kind = "CertificateOrder"
+	KindACMEAccount      Kind = "ACMEAccount"
 )
 
 // KindInfo is one row of the table of kinds.
@@ -55,6 +57,8 @@ func Kinds() []KindInfo {
 		{Kind: KindGateway, Plural: "gateways", System: true, NewSpec: func() Spec { return new(GatewaySpec) }},
 		{Kind: KindGroupKey, Plural: "groupkeys", System: true, NewSpec: func() Spec { return new(GroupKeySpec) }},
 		{Kind: KindCertificateKey, Plural: "certificatekeys", System: true, NewSpec: func() Spec { return new(CertificateKeySpec) }},
+		{Kind: KindCertificateOrder, Plural: "certificateorders", System: true, NewSpec: func() Spec { return new(CertificateOrderSpec) }},
+		{Kind: KindACMEAccount, Plural: "acmeaccounts", System: true, NewSpec: func() Spec { return new(ACMEAccountSpec) }},
 	}
 }
 
@@ -86,4 +90,6 @@ func (*JoinTokenSpec) Kind() Kind        { return KindJoinToken }        // Kind
 func (*GatewaySpec) Kind() Kind          { return KindGateway }          // Kind implements Spec.
 func (*CertificateSpec) Kind() Kind      { return KindCertificate }      // Kind implements Spec.
 func (*CertificateKeySpec) Kind() Kind   { return KindCertificateKey }   // Kind implements Spec.
+func (*CertificateOrderSpec) Kind() Kind { return KindCertificateOrder } // Kind implements Spec.
+func (*ACMEAccountSpec) Kind() Kind      { return KindACMEAccount }      // Kind implements Spec.
 func (*GroupKeySpec) Kind() Kind         { return KindGroupKey }         // Kind implements Spec.

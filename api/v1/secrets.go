@@ -26,12 +26,16 @@ type GroupKeyVersion struct {
 type CertificateSpec struct {
 	// Hostnames are the names that the certificate is shown for, exact or with "*" as the whole first label. The
 	// certificate must cover each, and each must be a hostname of an environment group of the organization, or lie under
-	// one. Default: those names of the certificate for which that holds.
+	// one. Default: those names of the certificate for which that holds. With acme they are what the certificate is
+	// ordered for: required, without "*", and at most 100.
 	Hostnames []string `json:"hostnames,omitempty"`
+	// ACME has the certificate issued and renewed by a CA (RFC 8555). It stands in place of certificate and privateKey. A
+	// certificate that stood here before is shown until the CA has issued another one.
+	ACME *ACME `json:"acme,omitempty"`
 	// Certificate is the certificate in PEM, followed by those that lead to the root, each having signed the one before.
 	// In a file for the command line certificateFile may stand instead: the name of a file, seen from the one that it is
-	// named in.
-	Certificate string `json:"certificate"`
+	// named in. Required without acme.
+	Certificate string `json:"certificate,omitempty"`
 	// PrivateKey is the key of the certificate in PEM: PKCS #8, PKCS #1 or SEC 1, not encrypted; RSA of 2048 bits or more,
 	// ECDSA or Ed25519. It is only ever written: Hansa seals it at once and never gives it out. Leave it out to keep the
 	// key that is stored. In a file for the command line privateKeyFile may stand instead.
@@ -48,6 +52,10 @@ type CertificateKeySpec struct {
 	NotBefore time.Time `json:"notBefore"`
 	// NotAfter is when it expires.
 	NotAfter time.Time `json:"notAfter"`
+	// Certificate is the chain in PEM, unless it stands in the Certificate.
+	Certificate string `json:"certificate,omitempty"`
+	// Asked tells what the certificate was ordered for by ACME: a digest of directory, hostnames, keyType and profile.
+	Asked string `json:"asked,omitempty"`
 	// Sealed is the private key (PKCS #8), sealed with the at-rest key of the control nodes, in base64.
 	Sealed string `json:"sealed,omitempty"`
 	// Groups are the private key sealed to the gateway groups that need it.

@@ -143,7 +143,7 @@ func kindColumns(kind v1.Kind) ([]string, func(*v1.Object) []string) {
 			return []string{strings.Join(spec.Hostnames, ","), strings.Join(spec.Environments, ",")}
 		}
 	case v1.KindCertificate:
-		return []string{"HOSTNAMES", "NOT AFTER", "GATEWAY GROUPS"}, certificateCells
+		return []string{"HOSTNAMES", "NOT AFTER", "GATEWAY GROUPS", "ACME"}, certificateCells
 	case v1.KindBackend:
 		return []string{"PROTOCOL", "ENDPOINTS"}, func(o *v1.Object) []string {
 			spec := o.Spec.(*v1.BackendSpec)
@@ -223,8 +223,28 @@ func certificateCells(o *v1.Object) []string {
 		names = st.Names
 	}
 	return []string{
-		dash(strings.Join(names, ",")), when(st.NotAfter, "-"), dash(strings.Join(st.GatewayGroups, ",")),
+		dash(strings.Join(names, ",")), when(st.NotAfter, "-"), dash(strings.Join(st.GatewayGroups, ",")), dash(acmeState(o.Status)),
 	}
+}
+
+// acmeState returns the reasons of the conditions that matter most: what failed, or else what goes on.
+func acmeState(st *v1.Status) string {
+	if st == nil {
+		return ""
+	}
+	reasons := map[string]string{}
+	for _, c := range st.Conditions {
+		if c.Status == "True" || c.Type == "Issued" {
+			reasons[c.Type] = c.Reason
+		}
+	}
+	if reason, failed := reasons["Failed"]; failed {
+		return "Failed: " + reason
+	}
+	if reasons["Renewing"] != "" && reasons["Issued"] == "Issued" {
+		return "Renewing"
+	}
+	return reasons["Issued"]
 }
 
 func roles(bindings []v1.RoleBinding) string {

@@ -10,6 +10,7 @@ import (
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/resource"
 	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/x/certpem"
 )
 
 // Certificates go to the gateway groups that serve one of their hostnames, and to those whose backends are called with
@@ -109,7 +110,7 @@ func (c *change) collectCertificates() {
 		switch k.Kind {
 		case v1.KindGroupKey:
 			all.add(k.Organization)
-		case v1.KindCertificate, v1.KindCertificateKey:
+		case v1.KindCertificate, v1.KindCertificateKey, v1.KindCertificateOrder:
 			c.certificates.add(joined(k.Organization, k.Name))
 		}
 	}
@@ -160,15 +161,48 @@ func (c *change) editCertificate(e editor, name string) {
 	organization, n := parted(name)
 	k := v1.Key{Organization: organization, Kind: v1.KindCertificate, Name: n}
 	key := snapshot.EntryKey(snapshot.ClassCertificate, organization, n)
+	challenge := snapshot.EntryKey(snapshot.ClassChallenge, organization, n)
 	now := c.now.hostnamesIn(k)
 	for g := range c.old.hostnamesIn(k) {
 		e.del(organization, g, key) // what is put again is not deleted
+		e.del(organization, g, challenge)
 	}
 	for _, g := range slices.Sorted(maps.Keys(now)) {
 		if entry, ok := c.certificate(k, g, now[g]); ok {
 			e.put(organization, g, entry)
 		}
+		if entry, ok := c.challenges(k, now[g]); ok {
+			e.put(organization, g, entry)
+		}
 	}
+}
+
+// challenges makes the entry of what the gateways of a group answer a CA that validates some of the hostnames. It returns
+// false if nothing is validated.
+func (c *change) challenges(k v1.Key, hostnames []string) (snapshot.Entry, bool) {
+	o, ok := c.now.Get(v1.Key{Organization: k.Organization, Kind: v1.KindCertificateOrder, Name: k.Name})
+	if !ok {
+		return snapshot.Entry{}, false
+	}
+	content := snapshot.Challenges{Organization: k.Organization, Certificate: k.Name}
+	for _, ch := range o.Spec.(*v1.CertificateOrderSpec).Challenges {
+		if slices.Contains(hostnames, ch.Hostname) {
+			content.Challenges = append(content.Challenges, snapshot.Challenge{
+				Type: ch.Type, Hostname: ch.Hostname, Token: ch.Token, KeyAuthorization: ch.KeyAuthorization,
+			})
+		}
+	}
+	if len(content.Challenges) == 0 {
+		return snapshot.Entry{}, false
+	}
+	return c.entry(k, snapshot.EntryKey(snapshot.ClassChallenge, k.Organization, k.Name), firstReader, content, o)
+}
+
+// GroupsOf returns the gateway groups that serve hostnames of a certificate, each with those hostnames.
+func (r *Result) GroupsOf(organization, certificate string) map[string][]string {
+	out := r.world.hostnamesIn(v1.Key{Organization: organization, Kind: v1.KindCertificate, Name: certificate})
+	maps.DeleteFunc(out, func(_ string, hostnames []string) bool { return len(hostnames) == 0 })
+	return out
 }
 
 // certificate makes the entry of a certificate for one gateway group. It returns false if there is
@@ -183,6 +217,15 @@ func (c *change) certificate(k v1.Key, group string, hostnames []string) (snapsh
 		return snapshot.Entry{}, false
 	}
 	s, private := o.Spec.(*v1.CertificateSpec), held.Spec.(*v1.CertificateKeySpec)
+	chain := s.Certificate
+	if s.ACME != nil {
+		// The hostnames may have changed since it was issued.
+		chain = private.Certificate
+		hostnames = slices.DeleteFunc(slices.Clone(hostnames), func(h string) bool { return !certpem.Covers(private.Names, h) })
+	}
+	if chain == "" {
+		return snapshot.Entry{}, false
+	}
 	groupKey := spec[v1.GroupKeySpec](c.now, v1.Key{Organization: k.Organization, Kind: v1.KindGroupKey, Name: group})
 	if groupKey == nil || len(groupKey.Versions) == 0 {
 		return snapshot.Entry{}, false
@@ -199,7 +242,7 @@ func (c *change) certificate(k v1.Key, group string, hostnames []string) (snapsh
 		return snapshot.Entry{}, false // Hansa wrote it; there is nothing that a user could mend
 	}
 	content := snapshot.Certificate{
-		Organization: k.Organization, Name: k.Name, Hostnames: slices.Sorted(slices.Values(hostnames)), Chain: s.Certificate,
+		Organization: k.Organization, Name: k.Name, Hostnames: slices.Sorted(slices.Values(hostnames)), Chain: chain,
 		Fingerprint: private.Fingerprint, KeyID: private.Groups[at].KeyID, SealedKey: sealed,
 	}
 	return c.entry(k, snapshot.EntryKey(snapshot.ClassCertificate, k.Organization, k.Name), firstReader, content, o, held)

@@ -154,3 +154,88 @@ func TestCertificatesOfForeignHostnamesAreRefused(t *testing.T) {
 		t.Errorf("faults = %+v, want one about spec.hostnames[1]", faults)
 	}
 }
+
+// challengesIn returns what gateways answer in each view, as "group/certificate: hostname token".
+func challengesIn(t *testing.T, r *Result) []string {
+	t.Helper()
+	var out []string
+	for view, set := range r.Views {
+		for e := range set.Class(snapshot.ClassChallenge) {
+			c, err := snapshot.Decode[snapshot.Challenges](e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Critical {
+				t.Errorf("%s is critical: older gateways would refuse the configuration", e.Key)
+			}
+			_, group, _ := strings.Cut(view, "/")
+			for _, ch := range c.Challenges {
+				out = append(out, fmt.Sprintf("%s/%s: %s %s", group, c.Certificate, ch.Hostname, ch.Token))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// TestACME follows a certificate from its order over the challenge to what the CA has issued, for fewer hostnames than are
+// asked for meanwhile.
+func TestACME(t *testing.T) {
+	t.Parallel()
+	st, _ := memory{}.with(t, "world", strings.ReplaceAll(certificateWorld, ", tls: {clientCertificate: us-only}", ""))
+	st, _ = st.plus(groupKey("eu", "e1"), groupKey("us", "u1"))
+	meta := v1.Metadata{Name: "public", Organization: v1.DefaultOrganization}
+	asked := func(hostnames ...string) *v1.Object {
+		return &v1.Object{APIVersion: v1.APIVersion, Kind: v1.KindCertificate, Metadata: meta, Spec: &v1.CertificateSpec{Hostnames: hostnames, ACME: &v1.ACME{}}}
+	}
+	order := func(challenges ...v1.ACMEChallenge) *v1.Object {
+		return &v1.Object{APIVersion: v1.APIVersion, Kind: v1.KindCertificateOrder, Metadata: meta, Spec: &v1.CertificateOrderSpec{Challenges: challenges}}
+	}
+	issued := certificateOf("public", nil, []string{"api.example.com", "test.example.com"}, []string{"eu:e1", "us:u1"})[1]
+	issued.Spec.(*v1.CertificateKeySpec).Certificate = "chain"
+	r, err := Compile(st, 1, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		put               *v1.Object
+		shown, challenges []string
+	}{
+		{asked("api.example.com", "test.example.com"), nil, nil},
+		{
+			order(v1.ACMEChallenge{Hostname: "api.example.com", Token: "a"}, v1.ACMEChallenge{Hostname: "test.example.com", Token: "t"}, v1.ACMEChallenge{Hostname: "b.example", Token: "b"}),
+			nil,
+			[]string{"eu/public: api.example.com a", "us/public: test.example.com t"},
+		},
+		{
+			issued,
+			[]string{"eu/public: api.example.com", "us/public: test.example.com"},
+			[]string{"eu/public: api.example.com a", "us/public: test.example.com t"},
+		},
+		{order(), []string{"eu/public: api.example.com", "us/public: test.example.com"}, nil},
+		{asked("api.example.com", "a.shop.example.com"), []string{"eu/public: api.example.com"}, nil},
+	} {
+		next, keys := st.plus(step.put)
+		after, err := r.Next(next, uint64(i+2), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := Compile(next, uint64(i+2), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, r := range map[string]*Result{"step by step": after, "at once": whole} {
+			if got := shownIn(t, r); !slices.Equal(got, step.shown) {
+				t.Errorf("step %d, %s: certificates %q, want %q", i, name, got, step.shown)
+			}
+			if got := challengesIn(t, r); !slices.Equal(got, step.challenges) {
+				t.Errorf("step %d, %s: challenges %q, want %q", i, name, got, step.challenges)
+			}
+		}
+		st, r = next, after
+	}
+	want := map[string][]string{"eu": {"api.example.com", "a.shop.example.com"}}
+	if got := r.GroupsOf(v1.DefaultOrganization, "public"); !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("GroupsOf = %q, want %q", got, want)
+	}
+}

@@ -19,7 +19,9 @@ const firstReader = 1
 
 // optional tells whether a gateway that cannot read an entry serves without it. Entries are critical where that would be
 // serving something else.
-func optional(class string) bool { return class == snapshot.ClassCertificate }
+func optional(class string) bool {
+	return class == snapshot.ClassCertificate || class == snapshot.ClassChallenge
+}
 
 // unit compiles a deployment. It returns nil if there is nothing to compile, which has a fault elsewhere, or after
 // recording one.

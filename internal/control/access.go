@@ -102,7 +102,7 @@ func kindRoles(k v1.Key) (read, write Role, organization string) {
 		return Viewer, Admin, k.Name
 	case v1.KindPrincipal:
 		return Admin, Admin, allOrganizations
-	case v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey:
+	case v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey, v1.KindCertificateOrder, v1.KindACMEAccount:
 		return Admin, Admin, k.Organization
 	case v1.KindGateway:
 		return Viewer, Admin, k.Organization

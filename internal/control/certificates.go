@@ -22,10 +22,9 @@ func certificateKeyOf(k v1.Key) v1.Key {
 	return v1.Key{Organization: k.Organization, Kind: v1.KindCertificateKey, Name: k.Name}
 }
 
-// takeKeys replaces the certificates of e by copies without private keys, and returns the resources with the sealed keys
-// that are new or have changed.
-func (s *Server) takeKeys(state store.State, e *edit) ([]*v1.Object, error) {
-	var sealed []*v1.Object
+// takeKeys replaces the certificates of e by copies without secrets, and returns what follows from that: the resources with
+// the sealed keys that are new or have changed, and the orders that nobody wants any more.
+func (s *Server) takeKeys(state store.State, e *edit) (follows edit, err error) {
 	var faults []v1.Fault
 	puts := slices.Clone(e.puts) // e may be derived anew from the same resources
 	for i, o := range puts {
@@ -33,24 +32,45 @@ func (s *Server) takeKeys(state store.State, e *edit) ([]*v1.Object, error) {
 		if !ok {
 			continue
 		}
-		bare, bareSpec := *o, *spec
-		bareSpec.PrivateKey = ""
-		bare.Spec = &bareSpec
-		puts[i] = &bare
+		puts[i] = bare(o, spec)
 		key, err := s.keyOf(state, o.Key(), spec)
+		var account *v1.Object
+		if err == nil && spec.ACME != nil {
+			account, err = s.externalAccount(state, o.Key(), spec.ACME)
+		}
 		if err != nil {
 			if found := resource.FaultsOf(err); len(found) > 0 {
 				faults = append(faults, found...)
 				continue
 			}
-			return nil, err
+			return edit{}, err
 		}
 		if key != nil {
-			sealed = append(sealed, key)
+			follows.puts = append(follows.puts, key)
+		}
+		if account != nil && !slices.ContainsFunc(follows.puts, func(p *v1.Object) bool { return p.Key() == account.Key() }) {
+			follows.puts = append(follows.puts, account) // of several certificates with the same one the first counts
+		}
+		if order := certificateOrderOf(o.Key()); spec.ACME == nil && has(state, order) {
+			follows.deletes = append(follows.deletes, order)
 		}
 	}
 	e.puts = puts
-	return sealed, resource.AsError(faults)
+	return follows, resource.AsError(faults)
+}
+
+// bare returns a certificate without its secrets.
+func bare(o *v1.Object, spec *v1.CertificateSpec) *v1.Object {
+	c, s := *o, *spec
+	s.PrivateKey = ""
+	if s.ACME != nil && s.ACME.ExternalAccount != nil {
+		acme, external := *s.ACME, *s.ACME.ExternalAccount
+		external.Key = ""
+		acme.ExternalAccount = &external
+		s.ACME = &acme
+	}
+	c.Spec = &s
+	return &c
 }
 
 // keyOf returns the resource with the key of a certificate as it is to be; nil if it is so already.
@@ -58,6 +78,9 @@ func (s *Server) keyOf(state store.State, k v1.Key, spec *v1.CertificateSpec) (*
 	var before *v1.CertificateKeySpec
 	if o, ok := state.Get(certificateKeyOf(k)); ok {
 		before = o.Spec.(*v1.CertificateKeySpec)
+	}
+	if spec.ACME != nil {
+		return keptChain(state, k, before), nil
 	}
 	next, err := vault.Describe(spec.Certificate)
 	if err != nil {
@@ -68,7 +91,7 @@ func (s *Server) keyOf(state store.State, k v1.Key, spec *v1.CertificateSpec) (*
 	case held:
 		// The same key, perhaps with a newer certificate: what it is sealed to stays.
 		next.Sealed, next.Groups = before.Sealed, before.Groups
-		if before.NotBefore.Equal(next.NotBefore) && before.NotAfter.Equal(next.NotAfter) && slices.Equal(before.Names, next.Names) {
+		if before.Certificate == "" && before.NotBefore.Equal(next.NotBefore) && before.NotAfter.Equal(next.NotAfter) && slices.Equal(before.Names, next.Names) {
 			return nil, nil
 		}
 	case spec.PrivateKey == "":
@@ -157,7 +180,7 @@ var errUnsealed = errors.New("a private key that is not sealed must not be writt
 
 func unsealed(o *v1.Object) bool {
 	spec, ok := o.Spec.(*v1.CertificateSpec)
-	return ok && spec.PrivateKey != ""
+	return ok && (spec.PrivateKey != "" || spec.ACME != nil && spec.ACME.ExternalAccount != nil && spec.ACME.ExternalAccount.Key != "")
 }
 
 // soon is how long before its end a certificate that is written is warned of.
@@ -197,22 +220,33 @@ func (s *Server) visible(o *v1.Object) *v1.Object {
 	if o == nil || o.Kind != v1.KindCertificate {
 		return o
 	}
-	held, ok := s.store.State().Get(certificateKeyOf(o.Key()))
-	if !ok {
+	state := s.store.State()
+	var key *v1.CertificateKeySpec
+	st := new(v1.Status)
+	if o.Status != nil {
+		st.ObservedSeq, st.Conditions = o.Status.ObservedSeq, o.Status.Conditions
+	}
+	if held, ok := state.Get(certificateKeyOf(o.Key())); ok {
+		key = held.Spec.(*v1.CertificateKeySpec)
+		st.Certificate = &v1.CertificateStatus{
+			Fingerprint: key.Fingerprint, Names: key.Names, NotBefore: key.NotBefore, NotAfter: key.NotAfter,
+		}
+		for _, b := range key.Groups {
+			st.Certificate.GatewayGroups = append(st.Certificate.GatewayGroups, b.GatewayGroup)
+		}
+		slices.Sort(st.Certificate.GatewayGroups)
+	}
+	if spec := o.Spec.(*v1.CertificateSpec); spec.ACME != nil {
+		var order *v1.CertificateOrderSpec
+		if held, ok := state.Get(certificateOrderOf(o.Key())); ok {
+			order = held.Spec.(*v1.CertificateOrderSpec)
+		}
+		st.Conditions = acmeConditions(spec, key, order)
+	}
+	if key == nil && st.Conditions == nil {
 		return o
 	}
-	key := held.Spec.(*v1.CertificateKeySpec)
-	st := &v1.CertificateStatus{
-		Fingerprint: key.Fingerprint, Names: key.Names, NotBefore: key.NotBefore, NotAfter: key.NotAfter,
-	}
-	for _, b := range key.Groups {
-		st.GatewayGroups = append(st.GatewayGroups, b.GatewayGroup)
-	}
-	slices.Sort(st.GatewayGroups)
 	c := *o
-	c.Status = &v1.Status{Certificate: st}
-	if o.Status != nil {
-		c.Status.ObservedSeq, c.Status.Conditions = o.Status.ObservedSeq, o.Status.Conditions
-	}
+	c.Status = st
 	return &c
 }

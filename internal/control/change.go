@@ -109,7 +109,7 @@ func (s *Server) attempt(ctx context.Context, c change) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	sealed, err := s.takeKeys(state, &e)
+	follows, err := s.takeKeys(state, &e)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -118,7 +118,7 @@ func (s *Server) attempt(ctx context.Context, c change) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	e.puts = append(e.puts, sealed...)
+	e.puts, e.deletes = append(e.puts, follows.puts...), append(e.deletes, follows.deletes...)
 	if len(e.puts)+len(e.deletes)+len(e.credentials) == 0 {
 		return out, nil
 	}
@@ -258,8 +258,14 @@ func owned(state store.State, k v1.Key) []v1.Key {
 			}
 		}
 	case v1.KindCertificate:
-		if key := certificateKeyOf(k); has(state, key) {
-			out = append(out, key)
+		for _, own := range []v1.Key{certificateKeyOf(k), certificateOrderOf(k)} {
+			if has(state, own) {
+				out = append(out, own)
+			}
+		}
+	case v1.KindOrganization:
+		for o := range state.List(v1.KindACMEAccount, k.Name, "") {
+			out = append(out, o.Key())
 		}
 	case v1.KindGatewayGroup:
 		if key := groupKeyOf(k.Organization, k.Name); has(state, key) {

@@ -266,11 +266,8 @@ func visible(o *v1.Object) *v1.Object {
 			return &c
 		}
 	case *v1.CertificateSpec:
-		if spec.PrivateKey != "" { // which is taken out long before
-			c, bare := *o, *spec
-			bare.PrivateKey = ""
-			c.Spec = &bare
-			return &c
+		if unsealed(o) { // its secrets are taken out long before
+			return bare(o, spec)
 		}
 	}
 	return o

@@ -238,7 +238,7 @@ func kindRoutes(info v1.KindInfo) []route {
 				what: "forget a revoked gateway",
 			},
 		}
-	case v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey:
+	case v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey, v1.KindCertificateOrder, v1.KindACMEAccount:
 		return nil
 	}
 	of := func(h func(*Server, *request, v1.KindInfo) error) func(*Server, *request) error {

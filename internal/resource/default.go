@@ -32,6 +32,7 @@ func Default(o *v1.Object) {
 		for i, h := range spec.Hostnames {
 			spec.Hostnames[i] = strings.ToLower(h)
 		}
+		defaultACME(spec.ACME)
 	}
 }
 

@@ -29,7 +29,7 @@ func References(o *v1.Object) []Reference {
 		}
 	}
 	switch o.Kind {
-	case v1.KindGateway, v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey:
+	case v1.KindGateway, v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey, v1.KindCertificateOrder, v1.KindACMEAccount:
 		return nil
 	}
 	organization("metadata.organization", o.Metadata.Organization)

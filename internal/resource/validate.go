@@ -43,6 +43,8 @@ func enums() map[string][]string {
 		"HostTLS.minVersion":        {"1.2", "1.3"},
 		"BackendTLS.minVersion":     {"1.2", "1.3"},
 		"Definition.format":         {"openapi"},
+		"ACME.challenge":            {"http-01", "tls-alpn-01"},
+		"ACME.keyType":              {"ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096"},
 		"RateLimitPolicy.by":        {"subscription", "application", "clientIP", "api"},
 		"QuotaPolicy.by":            {"subscription", "application", "api"},
 		"RoleBinding.role":          {"admin", "editor", "viewer"},
@@ -96,7 +98,7 @@ func Validate(o *v1.Object) []v1.Fault {
 		c.sha256("spec.publicKey", spec.PublicKey)
 	case *v1.CertificateSpec:
 		c.certificate(spec)
-	case *v1.GroupKeySpec, *v1.CertificateKeySpec: // written by Hansa alone, which knows better
+	case *v1.GroupKeySpec, *v1.CertificateKeySpec, *v1.CertificateOrderSpec, *v1.ACMEAccountSpec: // written by Hansa alone, which knows better
 	default:
 		c.fault("kind", CodeUnknownKind, string(o.Kind), "the resource has no spec of a known kind", "write one of: "+kindList())
 	}

@@ -16,6 +16,10 @@ const (
 
 // certificate checks a certificate and its key. Faults never hold anything of the key.
 func (c *checker) certificate(s *v1.CertificateSpec) {
+	if s.ACME != nil {
+		c.acme(s)
+		return
+	}
 	chain := c.chain(s.Certificate)
 	c.hostnames(s, chain)
 	if s.PrivateKey != "" {
@@ -26,7 +30,7 @@ func (c *checker) certificate(s *v1.CertificateSpec) {
 func (c *checker) chain(text string) []*x509.Certificate {
 	const path = "spec.certificate"
 	if strings.TrimSpace(text) == "" {
-		c.fault(path, CodeRequired, "", "there is no certificate", "paste the certificate in PEM, or name a file in certificateFile")
+		c.fault(path, CodeRequired, "", "there is no certificate", "paste the certificate in PEM, name a file in certificateFile, or have a CA issue it with acme")
 		return nil
 	}
 	if len(text) > maxChainBytes {

@@ -14,6 +14,8 @@ const (
 	ClassProduct = "product" // product/<organization>/<product>
 	// certificate/<organization>/<certificate>; not critical: a gateway that cannot read it serves without.
 	ClassCertificate = "certificate"
+	// challenge/<organization>/<certificate>; not critical, likewise.
+	ClassChallenge = "challenge"
 )
 
 // EntryKey joins a class and names to the key of an entry.
@@ -119,4 +121,26 @@ type Certificate struct {
 // CertificateContext is what the sealed private key of a certificate is bound to.
 func CertificateContext(organization, name, fingerprint string) string {
 	return "certificate " + organization + "/" + name + " " + fingerprint
+}
+
+// Challenges is the content of the entry of what a gateway answers a CA that validates the hostnames of a certificate
+// (RFC 8555, section 8). It is there only while the CA does.
+type Challenges struct {
+	Organization string      `json:"organization"`
+	Certificate  string      `json:"certificate"`
+	Challenges   []Challenge `json:"challenges"`
+}
+
+// The types of challenges.
+const (
+	ChallengeHTTP    = "http-01"     // RFC 8555, section 8.3
+	ChallengeTLSALPN = "tls-alpn-01" // RFC 8737
+)
+
+// Challenge is one of them.
+type Challenge struct {
+	Type             string `json:"type"`
+	Hostname         string `json:"hostname"` // in lower case
+	Token            string `json:"token"`
+	KeyAuthorization string `json:"keyAuthorization"`
 }

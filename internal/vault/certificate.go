@@ -67,3 +67,20 @@ func SealTo(group string, version v1.GroupKeyVersion, organization, name, finger
 	}
 	return v1.SealedToGroup{GatewayGroup: group, KeyID: version.ID, Sealed: base64.StdEncoding.EncodeToString(box)}, nil
 }
+
+// The secrets of ACME: what each is, and whose.
+
+// OrderKeyContext is what the private key of a certificate is bound to until the certificate is issued.
+func OrderKeyContext(organization, name string) string {
+	return "key of certificate order " + organization + "/" + name
+}
+
+// AccountKeyContext is what the private key of an ACME account is bound to.
+func AccountKeyContext(organization, account string) string {
+	return "key of ACME account " + organization + "/" + account
+}
+
+// ExternalKeyContext is what the key that ties an ACME account to another one is bound to.
+func ExternalKeyContext(organization, account string) string {
+	return "external key of ACME account " + organization + "/" + account
+}

@@ -34,6 +34,13 @@ func (o Options) sealCertificates(st state) error {
 	var faults []v1.Fault
 	for _, c := range certificates {
 		spec, k := c.Spec.(*v1.CertificateSpec), c.Key()
+		if spec.ACME != nil {
+			faults = append(faults, v1.Fault{
+				Kind: string(k.Kind), Name: k.Name, Organization: k.Organization, Path: "spec.acme", Code: resource.CodeInvalid,
+				Message: "only a control node has certificates issued by a CA", Remedy: "export the bundle from the control node, or leave the certificate out",
+			})
+			continue
+		}
 		if spec.PrivateKey == "" {
 			faults = append(faults, v1.Fault{
 				Kind: string(k.Kind), Name: k.Name, Organization: k.Organization, Path: "spec.certificate", Code: resource.CodeRequired,
