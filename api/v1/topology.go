@@ -71,8 +71,16 @@ type ClientCertificate struct {
 	// must be good) or required (the others are refused with 403 client-certificate-required, also where they come without
 	// TLS). A certificate that is not good is refused with 403 client-certificate-invalid.
 	Mode string `json:"mode"`
-	// CA is one or more PEM certificates of the CAs that sign the consumers' certificates. Needed unless mode is none.
+	// CA is one or more PEM certificates of the CAs that sign the consumers' certificates. Needed unless mode is none. In a
+	// file for the command line caFile may stand instead: the name of a file, seen from the one that it is named in.
 	CA string `json:"ca,omitempty"`
+	// CRL is lists of revoked certificates (RFC 5280) in PEM, the complete one of each CA, signed by one of those in ca. With
+	// any, whoever is not known to be good is refused with 403 client-certificate-invalid: a certificate that is on the list of
+	// its CA, one whose CA has no list here, and all of a CA whose list has expired (nextUpdate). That goes for the consumer's
+	// certificate and for those between it and the CA. Gateways fetch no lists: apply the next one before this one expires. Up
+	// to 1 MiB, some 20,000 revoked certificates. In a file for the command line crlFile may stand instead. Default: revocation
+	// is not looked at.
+	CRL string `json:"crl,omitempty"`
 	// MaxDepth is how many certificates may stand between the consumer's and the CA, 1 to 9. Default: 4.
 	MaxDepth int `json:"maxDepth,omitempty"`
 	// Forward is what backends are told (RFC 9440): none, certificate (the field Client-Cert) or chain (Client-Cert-Chain

@@ -18,15 +18,32 @@ import (
 // maxNamedFile bounds a file that a document names.
 const maxNamedFile = 1 << 20
 
+// filePlace is where fields may name a file, in a resource of a kind: under a path of mappings.
+type filePlace struct {
+	kind   string
+	path   []string
+	fields []string
+}
+
+// filePlaces returns all of them.
+func filePlaces() []filePlace {
+	return []filePlace{
+		{"Certificate", []string{"spec"}, []string{"certificateFile", "privateKeyFile"}},
+		{"EnvironmentGroup", []string{"spec", "tls", "clientCertificate"}, []string{"caFile", "crlFile"}},
+	}
+}
+
 // namedFile finds a field that names a file, from its first character on: the quotes of the field, its name, and what it is
 // set to.
-var namedFile = regexp.MustCompile(`^("?)(certificateFile|privateKeyFile)"?\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s,}#][^\n,}#]*)`)
+var namedFile = regexp.MustCompile(`^("?)(certificateFile|privateKeyFile|caFile|crlFile)"?\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s,}#][^\n,}#]*)`)
 
-// inlineFiles puts the content of the files that certificates name (certificateFile, privateKeyFile) in their place. Files
-// are looked for beside the document. Every line stays the line it was, so that faults are found where they are. What is
+// inlineFiles puts the content of the files that resources name (certificateFile and the like) in their place. Files are
+// looked for beside the document. Every line stays the line it was, so that faults are found where they are. What is
 // not YAML is left to the server to refuse.
 func inlineFiles(name string, document []byte) ([]byte, error) {
-	if !bytes.Contains(document, []byte("certificateFile")) && !bytes.Contains(document, []byte("privateKeyFile")) {
+	if !slices.ContainsFunc(filePlaces(), func(p filePlace) bool {
+		return slices.ContainsFunc(p.fields, func(f string) bool { return bytes.Contains(document, []byte(f)) })
+	}) {
 		return document, nil
 	}
 	var places []*yaml.Node
@@ -71,22 +88,20 @@ func inlineFiles(name string, document []byte) ([]byte, error) {
 	return []byte(strings.Join(lines, "")), nil
 }
 
-// fileFields returns the fields that name files in the certificates of a tree.
+// fileFields returns the fields that name files in the resources of a tree.
 func fileFields(n *yaml.Node) []*yaml.Node {
 	var out []*yaml.Node
-	if n.Kind == yaml.MappingNode {
-		var kind, spec *yaml.Node
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			switch n.Content[i].Value {
-			case "kind":
-				kind = n.Content[i+1]
-			case "spec":
-				spec = n.Content[i+1]
+	if kind, _ := field(n, "kind"); kind != nil {
+		for _, p := range filePlaces() {
+			if kind.Value != p.kind {
+				continue
 			}
-		}
-		if kind != nil && kind.Value == "Certificate" && spec != nil && spec.Kind == yaml.MappingNode {
-			for i := 0; i+1 < len(spec.Content); i += 2 {
-				if key := spec.Content[i]; key.Value == "certificateFile" || key.Value == "privateKeyFile" {
+			at := n
+			for _, name := range p.path {
+				at, _ = field(at, name)
+			}
+			for _, name := range p.fields {
+				if _, key := field(at, name); key != nil {
 					out = append(out, key)
 				}
 			}
@@ -97,6 +112,19 @@ func fileFields(n *yaml.Node) []*yaml.Node {
 		out = append(out, fileFields(child)...)
 	}
 	return out
+}
+
+// field returns the value of a field and the node that names it; nil if n is no mapping or has none of that name.
+func field(n *yaml.Node, name string) (value, key *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == name {
+			return n.Content[i+1], n.Content[i]
+		}
+	}
+	return nil, nil
 }
 
 // readNamedFile reads a file that a document names.

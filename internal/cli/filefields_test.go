@@ -43,6 +43,15 @@ func TestFilesAreReadIntoCertificates(t *testing.T) {
 		}
 	}
 	for name, in := range map[string]string{
+		"block": "kind: EnvironmentGroup\nmetadata: {name: a}\nspec:\n  hostnames: [a.example]\n  tls:\n    clientCertificate:\n      crlFile: tls.crt\n      mode: required\n      caFile: tls.key\n",
+		"flow":  "kind: EnvironmentGroup\nmetadata: {name: a}\nspec: {hostnames: [a.example], tls: {clientCertificate: {mode: required, caFile: tls.key, crlFile: tls.crt}}}\n",
+	} {
+		out, err := inlineFiles(file, []byte(in))
+		if err != nil || !strings.Contains(string(out), `ca: "key\n"`) || !strings.Contains(string(out), `crl: "chain\nof \"two\"\n"`) {
+			t.Errorf("environment group, %s: %v:\n%s", name, err, out)
+		}
+	}
+	for name, in := range map[string]string{
 		"missing": "kind: Certificate\nspec:\n  certificateFile: nowhere.crt\n",
 		"empty":   "kind: Certificate\nspec:\n  certificateFile: \"\"\n",
 		"list":    "kind: Certificate\nspec:\n  certificateFile:\n  - a\n",
@@ -51,7 +60,7 @@ func TestFilesAreReadIntoCertificates(t *testing.T) {
 			t.Errorf("%s: %v, want an error with the place", name, err)
 		}
 	}
-	for _, in := range []string{"kind: API\nspec:\n  certificateFile: tls.crt\n", "certificateFile: [", ""} {
+	for _, in := range []string{"kind: API\nspec:\n  certificateFile: tls.crt\n", "kind: EnvironmentGroup\nspec: {tls: [caFile]}\n", "certificateFile: [", ""} {
 		if out, err := inlineFiles(file, []byte(in)); err != nil || string(out) != in {
 			t.Errorf("%q became %q, %v; want it left alone", in, out, err)
 		}

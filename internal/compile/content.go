@@ -163,7 +163,7 @@ func hostTLS(t *v1.HostTLS) *snapshot.HostTLS {
 	}
 	h := snapshot.HostTLS{MinVersion: t.MinVersion}
 	if c := t.ClientCertificate; c != nil && c.Mode != "none" {
-		h.ClientCertificate, h.ClientCA, h.ClientDepth = c.Mode, c.CA, c.MaxDepth
+		h.ClientCertificate, h.ClientCA, h.ClientCRL, h.ClientDepth = c.Mode, c.CA, c.CRL, c.MaxDepth
 		if c.Forward != "none" {
 			h.ForwardClient = c.Forward
 		}

@@ -130,6 +130,12 @@ func (c *change) editHosts(e editor, name string) {
 				c.fault(k, "spec.tls", resource.CodePolicyAbility, "", "not every gateway knows rules of TLS for hostnames", "upgrade the gateways first, or leave tls out")
 				return
 			}
+			if content.TLS.ClientCRL != "" {
+				if reader = snapshot.ReaderClientCRL; reader > c.opts.Reader {
+					c.fault(k, "spec.tls.clientCertificate.crl", resource.CodePolicyAbility, "", "not every gateway knows lists of revoked certificates", "upgrade the gateways first, or leave crl out")
+					return
+				}
+			}
 		}
 		if entry, ok := c.entry(k, key, reader, content, from...); ok {
 			e.put(organization, group, entry)

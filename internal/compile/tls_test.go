@@ -51,6 +51,10 @@ func TestHostTLS(t *testing.T) {
 			&snapshot.HostTLS{ClientCertificate: "required", ClientCA: "pem", ClientDepth: 2, ForwardClient: "chain"},
 		},
 		{
+			"list", cert(v1.ClientCertificate{Mode: "optional", CA: "pem", CRL: "list"}),
+			&snapshot.HostTLS{ClientCertificate: "optional", ClientCA: "pem", ClientCRL: "list"},
+		},
+		{
 			"forward none", cert(v1.ClientCertificate{Mode: "optional", CA: "pem", Forward: "none"}),
 			&snapshot.HostTLS{ClientCertificate: "optional", ClientCA: "pem"},
 		},
@@ -75,13 +79,23 @@ func TestHostTLS(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", test.name, diff)
 			}
 		}
-		if asks := test.want != nil; (reader == snapshot.ReaderHostTLS) != asks {
-			t.Errorf("%s: the entry is for readers of form %d", test.name, reader)
+		needs := uint16(firstReader)
+		switch {
+		case test.want == nil:
+		case test.want.ClientCRL != "":
+			needs = snapshot.ReaderClientCRL
+		default:
+			needs = snapshot.ReaderHostTLS
+		}
+		if reader != needs {
+			t.Errorf("%s: the entry is for readers of form %d, want %d", test.name, reader, needs)
 		}
 		// Where older gateways run it is refused.
-		_, err = Compile(st, 1, Options{Reader: 1})
-		if refused := err != nil; refused != (test.want != nil) {
-			t.Errorf("%s, with older gateways: %v", test.name, err)
+		for older := uint16(1); older <= snapshot.ReaderVersion; older++ {
+			_, err = Compile(st, 1, Options{Reader: older})
+			if refused := err != nil; refused != (needs > older) {
+				t.Errorf("%s, with gateways that read form %d: %v", test.name, older, err)
+			}
 		}
 	}
 }

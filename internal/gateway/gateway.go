@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +73,7 @@ func newCore(o coreOptions) (*core, error) {
 	g.builder.secrets = o.secrets
 	g.builder.clients, g.builder.subjects = quota.NewClients(0), g.subjects
 	var err error
-	if g.metrics, err = newMetrics(o.register, g.apis, g.streams); err != nil {
+	if g.metrics, err = newMetrics(o.register, g.apis, g.groups, g.streams); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -143,6 +145,13 @@ func (g *core) apis() []*api {
 		all = append(all, a)
 	}
 	return all
+}
+
+// groups returns the environment groups that are in force.
+func (g *core) groups() []*group {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Values(g.builder.parts.groups))
 }
 
 // keepCounts is how long the counts of a subscription are kept after its last credential is gone.

@@ -33,8 +33,10 @@ type metrics struct {
 	requests, duration    *prometheus.Desc
 	refusal, key, limited *prometheus.Desc
 	streamsDesc           *prometheus.Desc
+	revocations           *prometheus.Desc
 
 	apis    func() []*api
+	groups  func() []*group
 	streams *streams
 }
 
@@ -55,10 +57,10 @@ func (o keyOutcome) String() string {
 	return [...]string{"good", "missing", "invalid", "expired", "revoked", "not_subscribed"}[o]
 }
 
-// newMetrics makes and registers the metrics. apis returns the APIs that are there.
-func newMetrics(r prometheus.Registerer, apis func() []*api, streams *streams) (*metrics, error) {
+// newMetrics makes and registers the metrics. apis and groups return what is there of each.
+func newMetrics(r prometheus.Registerer, apis func() []*api, groups func() []*group, streams *streams) (*metrics, error) {
 	m := &metrics{
-		apis: apis, streams: streams,
+		apis: apis, groups: groups, streams: streams,
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hansa_gateway_panics_total", Help: "Requests that were answered with 500 because a policy or a backend panicked.",
 		}),
@@ -97,6 +99,9 @@ func newMetrics(r prometheus.Registerer, apis func() []*api, streams *streams) (
 			"Requests of which an API key was asked, by outcome.", []string{"outcome"}, nil),
 		limited: prometheus.NewDesc("hansa_gateway_limit_refusals_total",
 			"Requests that were refused because of a limit.", []string{"organization", "environment", "api", "policy"}, nil),
+		revocations: prometheus.NewDesc("hansa_tls_client_crl_expiry_timestamp_seconds",
+			"When the first list of revoked client certificates of an environment group expires, in Unix time: from then on clients of that CA are refused.",
+			[]string{"organization", "environment_group"}, nil),
 		streamsDesc: prometheus.NewDesc("hansa_gateway_streams_current",
 			"Exchanges with a long body that are under way.", nil, nil),
 	}
@@ -176,7 +181,7 @@ func outcome(c exchange.Code) keyOutcome {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.requests, m.duration, m.refusal, m.key, m.limited, m.streamsDesc} {
+	for _, d := range []*prometheus.Desc{m.requests, m.duration, m.refusal, m.key, m.limited, m.streamsDesc, m.revocations} {
 		ch <- d
 	}
 }
@@ -209,6 +214,13 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for o := range numKeyOutcomes {
 		ch <- counter(m.key, m.keys[o].Load(), o.String())
+	}
+	for _, g := range m.groups() {
+		if g.rule == nil || g.rule.RevocationsUntil().IsZero() {
+			continue
+		}
+		until := float64(g.rule.RevocationsUntil().Unix())
+		ch <- prometheus.MustNewConstMetric(m.revocations, prometheus.GaugeValue, until, g.spec.Organization, g.spec.Name)
 	}
 	ch <- prometheus.MustNewConstMetric(m.streamsDesc, prometheus.GaugeValue, float64(m.streams.count()))
 }

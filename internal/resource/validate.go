@@ -22,6 +22,7 @@ const (
 	maxShortText     = 256
 	maxLongText      = 16 << 10
 	maxCA            = 256 << 10
+	maxCRL           = 1 << 20
 	maxHeaderValue   = 8 << 10
 	maxBody          = 64 << 10
 	maxDefinition    = 20 << 20

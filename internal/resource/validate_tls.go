@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/x/crl"
 	"hansa.dev/hansa/internal/x/tlsnames"
 )
 
@@ -33,7 +34,25 @@ func (c *checker) hostTLS(t *v1.HostTLS) {
 	if cert.MaxDepth != 0 {
 		c.number(path+".maxDepth", int64(cert.MaxDepth), 1, maxDepth)
 	}
-	c.authorities(path+".ca", cert.CA)
+	c.revocations(path+".crl", cert.CRL, c.authorities(path+".ca", cert.CA))
+}
+
+// revocations checks lists of revoked certificates, which the CAs have signed; those are nil where they are at fault
+// themselves. Whether a list has expired is not looked at: the record may hold what has expired meanwhile.
+func (c *checker) revocations(path, text string, authorities []*x509.Certificate) {
+	switch {
+	case text == "":
+		return
+	case len(text) > maxCRL:
+		c.fault(path, CodeOutOfRange, "", fmt.Sprintf("it has %d bytes and may have %d", len(text), maxCRL), "have the CA leave out what has expired, or sign with another CA")
+		return
+	case authorities == nil:
+		return
+	}
+	_, faults := crl.Parse(text, authorities)
+	for _, err := range faults {
+		c.fault(path, CodeInvalid, "", "the lists of revoked certificates cannot be used: "+err.Error(), "paste the complete list of each CA in PEM (openssl crl -inform DER converts), and the CA itself into ca")
+	}
 }
 
 // The limits of what is said of TLS to a backend.
@@ -90,22 +109,25 @@ func subjectNameFault(name string) string {
 	return hostFault(name)
 }
 
-// authorities checks certificates of CAs in PEM; none are fine.
-func (c *checker) authorities(path, text string) {
+// authorities checks certificates of CAs in PEM and returns them; none are fine.
+func (c *checker) authorities(path, text string) []*x509.Certificate {
 	if text == "" {
-		return
+		return nil
 	}
 	if len(text) > maxCA {
 		c.fault(path, CodeOutOfRange, "", fmt.Sprintf("it has %d bytes and may have %d", len(text), maxCA), "leave out the certificates that are not needed")
-		return
+		return nil
 	}
-	if n, err := certificates(text); err != nil {
-		c.fault(path, CodeInvalid, "", fmt.Sprintf("certificate %d cannot be read: %v", n+1, err), "paste PEM certificates, with their lines BEGIN and END")
+	all, err := certificates(text)
+	if err != nil {
+		c.fault(path, CodeInvalid, "", fmt.Sprintf("certificate %d cannot be read: %v", len(all)+1, err), "paste PEM certificates, with their lines BEGIN and END")
+		return nil
 	}
+	return all
 }
 
-// certificates returns how many certificates a PEM text holds, up to the first that is wrong.
-func certificates(text string) (n int, err error) {
+// certificates returns the certificates that a PEM text holds, up to the first that is wrong.
+func certificates(text string) (all []*x509.Certificate, err error) {
 	rest := []byte(text)
 	for {
 		var block *pem.Block
@@ -113,15 +135,16 @@ func certificates(text string) (n int, err error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return n, fmt.Errorf("it is a %s", block.Type)
+			return all, fmt.Errorf("it is a %s", block.Type)
 		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return n, err
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return all, err
 		}
-		n++
+		all = append(all, cert)
 	}
-	if n == 0 || strings.TrimSpace(string(rest)) != "" {
-		return n, fmt.Errorf("there is other text")
+	if len(all) == 0 || strings.TrimSpace(string(rest)) != "" {
+		return all, fmt.Errorf("there is other text")
 	}
-	return n, nil
+	return all, nil
 }

@@ -1,15 +1,19 @@
 package resource
 
 import (
+	"crypto/x509"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/gateway/certs/certstest"
 )
 
 func TestHostTLS(t *testing.T) {
 	t.Parallel()
+	root, other := certstest.NewAuthority(t, "root"), certstest.NewAuthority(t, "other")
 	cert := func(c v1.ClientCertificate) *v1.HostTLS { return &v1.HostTLS{ClientCertificate: &c} }
 	for _, test := range []struct {
 		name string
@@ -26,6 +30,13 @@ func TestHostTLS(t *testing.T) {
 		{"no CA", cert(v1.ClientCertificate{Mode: "required"}), "spec.tls.clientCertificate.ca"},
 		{"bad CA", cert(v1.ClientCertificate{Mode: "optional", CA: "x"}), "spec.tls.clientCertificate.ca"},
 		{"large CA", cert(v1.ClientCertificate{Mode: "optional", CA: strings.Repeat("x", maxCA+1)}), "spec.tls.clientCertificate.ca"},
+		{"list", cert(v1.ClientCertificate{Mode: "optional", CA: string(root.PEM), CRL: root.List(t)}), ""},
+		{"list that has expired", cert(v1.ClientCertificate{Mode: "optional", CA: string(root.PEM), CRL: root.ListAs(t, x509.RevocationList{NextUpdate: time.Now()})}), ""},
+		{"lists without CA", cert(v1.ClientCertificate{Mode: "none", CRL: "x"}), ""},
+		{"no list", cert(v1.ClientCertificate{Mode: "optional", CA: string(root.PEM), CRL: "x"}), "spec.tls.clientCertificate.crl"},
+		{"list of another CA", cert(v1.ClientCertificate{Mode: "optional", CA: string(root.PEM), CRL: other.List(t)}), "spec.tls.clientCertificate.crl"},
+		{"two bad lists", cert(v1.ClientCertificate{Mode: "optional", CA: string(root.PEM), CRL: other.List(t) + other.List(t)}), "spec.tls.clientCertificate.crl spec.tls.clientCertificate.crl"},
+		{"large list", cert(v1.ClientCertificate{Mode: "optional", CA: string(root.PEM), CRL: strings.Repeat("x", maxCRL+1)}), "spec.tls.clientCertificate.crl"},
 		{"depth", cert(v1.ClientCertificate{Mode: "none", MaxDepth: 10}), "spec.tls.clientCertificate.maxDepth"},
 		{"forward", cert(v1.ClientCertificate{Mode: "none", Forward: "all"}), "spec.tls.clientCertificate.forward"},
 	} {

@@ -49,6 +49,7 @@ type HostTLS struct {
 	MinVersion        string `json:"minVersion,omitempty"`
 	ClientCertificate string `json:"clientCertificate,omitempty"` // optional or required; "": not asked for
 	ClientCA          string `json:"clientCA,omitempty"`
+	ClientCRL         string `json:"clientCRL,omitempty"` // from reader version ReaderClientCRL on; "": nobody is looked up
 	ClientDepth       int    `json:"clientDepth,omitempty"`
 	ForwardClient     string `json:"forwardClient,omitempty"` // certificate or chain; "": nothing
 }

@@ -14,11 +14,15 @@ import (
 
 // ReaderVersion is the newest form of entries that this build can run. An entry with a higher MinReader is kept
 // and passed over if it is not critical, and refuses the whole checkpoint if it is (contract N-2).
-const ReaderVersion = 2
+const ReaderVersion = 3
 
 // ReaderHostTLS is the form of entries of hostnames that ask something of TLS. A gateway that does not know it would let in
 // whoever has no certificate.
 const ReaderHostTLS = 2
+
+// ReaderClientCRL is the form of entries of hostnames that have lists of revoked client certificates. A gateway that does
+// not know them would let those in.
+const ReaderClientCRL = 3
 
 // The limits of one entry. They hold for what is made and for what is received.
 const (

@@ -175,3 +175,91 @@ func TestClientCert(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestRevocation judges by lists of revoked certificates, on connections that exist and on sessions that are resumed.
+func TestRevocation(t *testing.T) {
+	t.Parallel()
+	root, other := certstest.NewAuthority(t, "client root"), certstest.NewAuthority(t, "other root")
+	between := root.NewAuthority(t, "between")
+	alice, bob := root.IssueAs(t, certstest.Request{Name: "alice"}), root.IssueAs(t, certstest.Request{Name: "bob"})
+	carol, dave := between.IssueAs(t, certstest.Request{Name: "carol"}), other.IssueAs(t, certstest.Request{Name: "dave"})
+	late := x509.RevocationList{NextUpdate: time.Now().Add(-time.Minute)}
+	const revoked, unlisted, expired = "is revoked", "there is no list of revoked certificates", "has expired"
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, Options{MinVersion: version})
+			set := func(cas, lists string) {
+				r.setRules(map[string]*Rule{"a.example": rule(t, "a", snapshot.HostTLS{ClientCertificate: "required", ClientCA: cas, ClientCRL: lists})})
+			}
+			cas := string(root.PEM) + string(other.PEM)
+			withBetween := cas + string(between.PEM)
+			set(cas, "")
+			now := cas
+			clients := map[*certstest.Leaf]*client{}
+			caches := map[*certstest.Leaf]tls.ClientSessionCache{}
+			dial := func(l *certstest.Leaf) *client {
+				return r.mustDial(t, "a.example", func(c *tls.Config) {
+					c.Certificates, c.ClientSessionCache, c.MaxVersion = []tls.Certificate{l.TLS}, caches[l], version
+				})
+			}
+			for _, l := range []*certstest.Leaf{alice, bob, carol, dave} {
+				caches[l] = tls.NewLRUClientSessionCache(1)
+				clients[l] = dial(l)
+				clients[l].expect(t, "a.example", 200, l.Cert.Subject.String())
+			}
+			for _, tc := range []struct {
+				name, cas, lists string
+				want             map[*certstest.Leaf]string // what is wrong; nothing with those that are not here
+			}{
+				{"nobody is revoked", cas, root.List(t) + other.List(t), map[*certstest.Leaf]string{carol: unlisted}},
+				{"one is", cas, root.List(t, alice.Cert) + other.List(t), map[*certstest.Leaf]string{alice: revoked, carol: unlisted}},
+				{"a CA without list", cas, root.List(t, bob.Cert), map[*certstest.Leaf]string{bob: revoked, carol: unlisted, dave: unlisted}},
+				{"all CAs have lists", withBetween, root.List(t) + other.List(t) + between.List(t), nil},
+				{"one of the CA between", withBetween, root.List(t) + other.List(t) + between.List(t, carol.Cert), map[*certstest.Leaf]string{carol: revoked}},
+				{"the CA between", withBetween, root.List(t, between.Cert) + other.List(t) + between.List(t), map[*certstest.Leaf]string{carol: revoked}},
+				{"expired", cas, root.ListAs(t, late, bob.Cert) + other.List(t), map[*certstest.Leaf]string{alice: expired, bob: revoked, carol: unlisted}},
+				{"none", cas, "", nil},
+			} {
+				before := now
+				now = tc.cas
+				set(tc.cas, tc.lists)
+				for l, c := range clients {
+					fresh := dial(l)
+					if same := tc.cas == before; fresh.ConnectionState().DidResume != same {
+						t.Errorf("%s: %s: resumed: %t", tc.name, l.Cert.Subject, !same)
+					}
+					for _, c := range []*client{c, fresh} {
+						if why := tc.want[l]; why == "" {
+							c.expect(t, "a.example", 200, l.Cert.Subject.String())
+						} else if status, body := c.get(t, "a.example", "/"); status != 403 || !strings.Contains(body, "client-certificate-invalid") || !strings.Contains(body, why) {
+							t.Errorf("%s: %s: %d %q, want %q", tc.name, l.Cert.Subject, status, body, why)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestListExpiresMeanwhile lets a list expire on a connection.
+func TestListExpiresMeanwhile(t *testing.T) {
+	ca := certstest.NewAuthority(t, "root")
+	l := ca.IssueAs(t, certstest.Request{Name: "x"})
+	list := ca.ListAs(t, x509.RevocationList{NextUpdate: time.Now().Add(time.Minute)})
+	r := rule(t, "a", snapshot.HostTLS{ClientCertificate: "required", ClientCA: string(ca.PEM), ClientCRL: list})
+	if left := time.Until(r.RevocationsUntil()); left < 50*time.Second || left > time.Minute {
+		t.Errorf("the list holds for %v more", left)
+	}
+	c := &Session{chain: []*x509.Certificate{l.Cert}}
+	now := time.Now()
+	if v := c.judge(r, now); v.client == nil {
+		t.Fatalf("refused: %s", v.detail)
+	}
+	if n := testing.AllocsPerRun(100, func() { c.judge(r, now) }); n != 0 {
+		t.Errorf("judging a client again takes %v allocations, want none", n)
+	}
+	if v := c.judge(r, now.Add(2*time.Minute)); v.client != nil || !strings.Contains(v.detail, "expired") {
+		t.Errorf("the client is let in, or for another reason: %q", v.detail)
+	}
+}

@@ -296,8 +296,14 @@ func TestVersions(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
+	ca := certstest.NewAuthority(t, "root")
 	for _, c := range []snapshot.HostTLS{
-		{MinVersion: "1.0"}, {ClientCertificate: "x"}, {ForwardClient: "x"}, {ClientCertificate: "required"},
+		{MinVersion: "1.0"},
+		{ClientCertificate: "x"},
+		{ForwardClient: "x"},
+		{ClientCertificate: "required"},
+		{ClientCertificate: "required", ClientCA: string(ca.PEM), ClientCRL: "x"},
+		{ClientCertificate: "required", ClientCA: string(ca.PEM) + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
 	} {
 		if _, err := NewRule("x", &c); err == nil {
 			t.Errorf("NewRule(%+v): no error", c)

@@ -5,11 +5,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/x/crl"
 	"hansa.dev/hansa/internal/x/tlsnames"
 )
 
@@ -52,7 +56,8 @@ type Rule struct {
 	forward    Forward
 	depth      int
 	roots      *x509.CertPool
-	digest     [16]byte // of everything that a session depends on
+	revoked    *crl.Lists // nil: nobody is looked up
+	digest     [16]byte   // of everything that a session depends on
 
 	config atomic.Pointer[ruleConfig] // made when it is first used
 }
@@ -92,14 +97,57 @@ func NewRule(name string, content *snapshot.HostTLS) (*Rule, error) {
 		r.depth = content.ClientDepth
 	}
 	if r.mode != None {
-		r.roots = x509.NewCertPool()
-		if !r.roots.AppendCertsFromPEM([]byte(content.ClientCA)) {
-			return nil, errors.New("clientCertificate.ca: there is no certificate in PEM")
+		if err := r.trust(content.ClientCA, content.ClientCRL); err != nil {
+			return nil, err
 		}
 	}
 	r.digest = digest(name, content)
 	return r, nil
 }
+
+// trust sets who is believed to sign certificates of clients, and what of that they have taken back.
+func (r *Rule) trust(cas, lists string) error {
+	var authorities []*x509.Certificate
+	for rest := []byte(cas); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		ca, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return fmt.Errorf("clientCertificate.ca: certificate %d: %w", len(authorities)+1, err)
+		}
+		authorities = append(authorities, ca)
+	}
+	if len(authorities) == 0 {
+		return errors.New("clientCertificate.ca: there is no certificate in PEM")
+	}
+	if lists != "" {
+		var faults []error
+		if r.revoked, faults = crl.Parse(lists, authorities); faults != nil {
+			return fmt.Errorf("clientCertificate.crl: %w", errors.Join(faults...))
+		}
+	}
+	r.roots = x509.NewCertPool()
+	for _, ca := range authorities {
+		if !r.disowned(ca, authorities) {
+			r.roots.AddCert(ca)
+		}
+	}
+	return nil
+}
+
+// disowned tells whether a CA that is to be trusted is on the list of another one, which has signed it.
+func (r *Rule) disowned(ca *x509.Certificate, authorities []*x509.Certificate) bool {
+	return slices.ContainsFunc(authorities, func(issuer *x509.Certificate) bool {
+		status, _ := r.revoked.Status(ca.SerialNumber, issuer, time.Time{})
+		return status == crl.Revoked && ca.CheckSignatureFrom(issuer) == nil
+	})
+}
+
+// RevocationsUntil returns when the first list of revoked certificates expires, whose CA's clients are refused from then
+// on; the zero time if there is none.
+func (r *Rule) RevocationsUntil() time.Time { return r.revoked.Until() }
 
 // digest names what a session depends on, so that another gateway comes to the same.
 func digest(name string, content *snapshot.HostTLS) (d [16]byte) {

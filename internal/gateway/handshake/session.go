@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/x/crl"
 )
 
 // Session is what is known of a connection.
@@ -28,7 +29,7 @@ type verdict struct {
 	rule   *Rule
 	client *exchange.ClientCert // nil: it was refused
 	detail string
-	until  time.Time // when the first certificate of the chain expires
+	until  time.Time // when the first certificate of the chain expires, or the first list that it was looked up in
 }
 
 func (s *Server) newSession(state *tls.ConnectionState, rule *Rule) *Session {
@@ -130,20 +131,54 @@ func (r *Rule) verify(shown []*x509.Certificate, now time.Time) *verdict {
 		v.detail = reason(err)
 		return v
 	}
-	i := slices.IndexFunc(chains, func(c []*x509.Certificate) bool { return len(c)-2 <= r.depth })
-	if i < 0 {
+	chains = slices.DeleteFunc(chains, func(c []*x509.Certificate) bool { return len(c)-2 > r.depth })
+	if len(chains) == 0 {
 		v.detail = "there are more certificates between the client's and the CA than the host allows"
 		return v
 	}
-	chain := chains[i]
-	v.until = chain[0].NotAfter
-	for _, c := range chain {
-		if c.NotAfter.Before(v.until) {
-			v.until = c.NotAfter
+	worst := crl.Good
+	for _, chain := range chains {
+		status, until := r.standing(chain, now)
+		if status == crl.Good {
+			v.until, v.client = until, newClientCert(chain)
+			return v
+		}
+		if worst != crl.Revoked {
+			worst = status
 		}
 	}
-	v.client = newClientCert(chain)
+	switch worst {
+	case crl.Revoked:
+		v.detail = "the client certificate, or one of those that signed it, is revoked"
+	case crl.Expired:
+		v.detail = "the list of revoked certificates of the CA that signed the client certificate has expired"
+	default:
+		v.detail = "there is no list of revoked certificates of a CA that signed the client certificate"
+	}
 	return v
+}
+
+// standing tells whether all certificates of a chain to a root are known not to be revoked, and until when the chain holds.
+func (r *Rule) standing(chain []*x509.Certificate, now time.Time) (status crl.Status, until time.Time) {
+	status, until = crl.Good, chain[0].NotAfter
+	for i, c := range chain {
+		if c.NotAfter.Before(until) {
+			until = c.NotAfter
+		}
+		if r.revoked == nil || i == len(chain)-1 { // nobody but the operator can disown a root
+			continue
+		}
+		of, holds := r.revoked.Status(c.SerialNumber, chain[i+1], now)
+		switch {
+		case of == crl.Revoked:
+			return of, until
+		case of != crl.Good && status == crl.Good: // what is wrong next to the client is said
+			status = of
+		case of == crl.Good && holds.Before(until):
+			until = holds
+		}
+	}
+	return status, until
 }
 
 // reason tells a client what is wrong with its certificate, and nothing about the gateway.

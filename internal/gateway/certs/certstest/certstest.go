@@ -122,6 +122,34 @@ func (a *Authority) IssueAs(tb testing.TB, r Request) *Leaf {
 	return l
 }
 
+// List returns a list of revoked certificates in PEM, which holds for an hour.
+func (a *Authority) List(tb testing.TB, revoked ...*x509.Certificate) string {
+	tb.Helper()
+	return a.ListAs(tb, x509.RevocationList{}, revoked...)
+}
+
+// ListAs returns a list that is like template. What that leaves open is that of List.
+func (a *Authority) ListAs(tb testing.TB, template x509.RevocationList, revoked ...*x509.Certificate) string {
+	tb.Helper()
+	for _, c := range revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: c.SerialNumber, RevocationTime: time.Now(),
+		})
+	}
+	if template.Number == nil {
+		template.Number = big.NewInt(1)
+	}
+	if template.NextUpdate.IsZero() {
+		template.NextUpdate = time.Now().Add(time.Hour)
+	}
+	template.ThisUpdate = template.NextUpdate.Add(-2 * time.Hour)
+	der, err := x509.CreateRevocationList(rand.Reader, &template, a.Cert, a.Key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
+}
+
 func newKey(tb testing.TB, useRSA bool) crypto.Signer {
 	tb.Helper()
 	if useRSA {
