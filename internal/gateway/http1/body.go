@@ -114,8 +114,15 @@ func (b *requestBody) Len() int64 { return b.body.Len() }
 // Trailers implements exchange.Source.
 func (b *requestBody) Trailers() *exchange.Head { return b.body.Trailers() }
 
-// Close implements exchange.Source. What becomes of the rest is decided when the exchange is over.
-func (b *requestBody) Close() {}
+// Close implements exchange.Source. The memory of a body that has been read whole is given back, unless something else lies
+// in it. What becomes of the rest of another one is decided when the exchange is over.
+func (b *requestBody) Close() {
+	c := (*conn)(b)
+	if c.whole && c.apart && c.large != nil && c.bodyDone.Load() && len(c.body.Buffered()) == 0 {
+		c.srv.Bodies.Put(c.large)
+		c.large, c.buf = nil, c.small
+	}
+}
 
 // tunnelBody is the conn as the source of what the client sends once protocols have been switched. It has no time limit
 // of its own: the backend's counts, for both directions.

@@ -38,6 +38,7 @@ type conn struct {
 	armed     bool // and what is missing of it has a deadline
 	collect   int  // how much must be read until the body is whole, head included; 0: it need not be
 	pending   bool // begin has prepared a request that advance could not serve
+	bulky     bool // the last request had a body that was collected, and more than the small buffer takes: the next one may, too
 	regular   bool // the client has kept the connection for a second request, so it is not going to close it at once
 	isParked  bool
 	keep      bool // read another request when this one is done
@@ -60,12 +61,13 @@ type work struct {
 	body   h1.Body
 	buf    []byte // buf[:filled] has been read; it begins with the head of the request
 	filled int
-	small  []byte                // what buf is, unless more is needed
+	small  []byte                // what buf is, unless more is needed; what the head lies in, if apart
 	large  *[h1.LargeBuffer]byte // the buffer, if it came from the pool
 	out    []byte
 	end    []byte // what follows a piece of a body
 
 	clean      bool // x is as Reset leaves it
+	apart      bool // nothing of the head lies in large
 	headSize   int64
 	minor      int
 	head       bool // the method is HEAD

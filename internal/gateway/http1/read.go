@@ -71,9 +71,11 @@ func (c *conn) buffer() []byte {
 		return c.parked[:]
 	case c.work == nil:
 		c.work = c.srv.work()
-		return c.buf
 	case c.collect > 0:
 		return c.buf[c.filled:c.collect] // and not what follows the body
+	}
+	if c.bulky && c.filled == 0 {
+		c.enlarge(h1.LargeBuffer) // head and body come in one read
 	}
 	return c.buf[c.filled:]
 }
@@ -130,7 +132,8 @@ func (c *conn) advance() sweep.Next {
 
 // parse parses what is there of a head. It returns 0 if that is not all.
 func (c *conn) parse() (int, error) {
-	if !c.begun {
+	begins := !c.begun
+	if begins {
 		c.begun, c.idle, c.armed = true, false, false
 		if !c.clean {
 			c.x.Reset()
@@ -139,6 +142,14 @@ func (c *conn) parse() (int, error) {
 		c.x.Start = time.Now()
 		c.parser.Reset(c.srv.Limits)
 	}
+	if begins && c.large != nil {
+		// The head is read where it can stay when the body is let go.
+		n, err := c.parser.Request(c.small[:copy(c.small, c.buf[:c.filled])], &c.x.Req)
+		if c.apart = n > 0; n > 0 || err != nil {
+			return n, err
+		}
+	}
+	c.apart = c.large == nil
 	n, err := c.parser.Request(c.buf[:c.filled], &c.x.Req)
 	if n > 0 || err != nil {
 		return n, err
@@ -193,6 +204,11 @@ func (c *conn) collected() {
 // next moves what has been read of the next request to where requests begin.
 func (c *conn) next() {
 	rest := c.body.Buffered()
+	if c.large != nil && len(rest) > len(c.small) {
+		c.filled = copy(c.buf, rest)
+		c.body.Release()
+		return
+	}
 	buf := c.small
 	if len(rest) > len(buf) {
 		buf = make([]byte, max(len(rest), 2*len(buf)))

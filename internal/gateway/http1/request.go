@@ -32,7 +32,7 @@ func (c *conn) begin(n int, err error) {
 	c.ids.Next(&c.x.ID)
 	c.x.Protocol = exchange.HTTP11
 	c.wrote, c.head, c.expect, c.trailers, c.hasBody = false, false, false, false, false
-	c.faulty, c.whole = false, false
+	c.faulty, c.whole, c.bulky = false, false, false
 	c.minor, c.headSize = 1, int64(n)
 	if c.stopBody.Load() {
 		c.stopBody.Store(false)
@@ -99,6 +99,8 @@ func (c *conn) accept(n int) error {
 		c.whole = false // what the client sends is read by another goroutine
 		x.Body = (*tunnelBody)(c)
 	case framing != h1.NoBody && length != 0:
+		size := c.headSize + length
+		c.bulky = int64(len(c.small)) < size && size <= h1.LargeBuffer
 		c.bodyWaited = 0
 		c.hasBody = true
 		c.bodyBegun.Store(false)

@@ -3,6 +3,7 @@ package http1_test
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -705,4 +706,77 @@ func TestPipelined(t *testing.T) {
 			t.Fatalf("response %d: %q", i, res.body)
 		}
 	}
+}
+
+// TestBodiesShareMemory has many requests wait for a backend that has their bodies already, so that the memory of the bodies is used
+// again meanwhile. Nothing else may have been in it. Requests come alone and one behind the other.
+func TestBodiesShareMemory(t *testing.T) {
+	t.Parallel()
+	const clients = 8
+	arrived, answer := make(chan bool, clients), make(chan bool)
+	g := start(t, func(c net.Conn) {
+		pipe := wait{Conn: c, before: func() { arrived <- true; <-answer }}
+		echo(&pipe)
+	}, setup{})
+	text := func(client, round int) (path, text string) {
+		path = fmt.Sprintf("/%d/%d", client, round)
+		size := []int{3000, 6000, 12_000, 31_000}[(client+round)%4]
+		filler := strings.Repeat("f", []int{10, 5000}[round/4%2])
+		return path, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nX-Filler: %s\r\nContent-Length: %d\r\n\r\n%s", path, filler, size,
+			strings.Repeat(path, size/len(path)+1)[:size])
+	}
+	var all []*client
+	for range clients {
+		all = append(all, g.dial(t))
+	}
+	const rounds = 8
+	bodies := map[string]int64{}
+	for round := range rounds {
+		for i, c := range all {
+			path, one := text(i, round)
+			bodies[path] = int64(len(one) - strings.Index(one, "\r\n\r\n") - 4)
+			switch next := ""; {
+			case i%2 == 1: // pairs, one behind the other
+				if _, next = text(i, round+1); round%2 == 0 {
+					c.send(one + next)
+				}
+			default:
+				c.send(one)
+			}
+		}
+		for range all {
+			<-arrived
+		}
+		for range all {
+			answer <- true
+		}
+		for i, c := range all {
+			path, one := text(i, round)
+			res := c.receive("POST")
+			_, body, _ := strings.Cut(one, "\r\n\r\n")
+			if res.check(t, 200, ""); !strings.HasPrefix(res.body, "POST "+path+" ") || !strings.HasSuffix(res.body, "\r\n\r\n"+body) {
+				t.Fatalf("%s: the backend saw %.80q ...", path, res.body)
+			}
+		}
+	}
+	for _, r := range g.records(t, clients*rounds) {
+		if bodies[r.path] != r.in || r.method != "POST" || r.host != "a" {
+			t.Errorf("recorded: %+v", r)
+		}
+		delete(bodies, r.path)
+	}
+	if len(bodies) > 0 {
+		t.Errorf("not recorded: %v", bodies)
+	}
+}
+
+// wait is a connection that calls before before it writes.
+type wait struct {
+	net.Conn
+	before func()
+}
+
+func (w *wait) Write(p []byte) (int, error) {
+	w.before()
+	return w.Conn.Write(p)
 }

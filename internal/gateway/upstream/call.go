@@ -55,6 +55,7 @@ type call struct {
 
 	out     []byte      // what is sent: head of the request, and its body if it is very short
 	sending []byte      // the taken body
+	forget  func()      // lets go of that; made once
 	joined  []byte      // memory for that, if it came in pieces
 	stream  bool        // the body is passed on by the pump
 	tunnel  bool        // the backend has switched protocols
@@ -67,6 +68,10 @@ type call struct {
 func newCall(x *exchange.Exchange) *call {
 	c := &call{x: x, in: make([]byte, bufferSize), out: make([]byte, 0, bufferSize)}
 	c.pump.init(c)
+	c.forget = func() {
+		c.sending = nil
+		c.x.Body.Close()
+	}
 	return c
 }
 
@@ -153,10 +158,17 @@ func (c *call) send() (bool, error) {
 		c.out, more = append(c.out, more...), nil
 	}
 	c.conn.tcp.ArmWrite(c.settings.idle)
+	var written func()
+	if len(more) > 0 && !c.mayRepeat(true) {
+		written = c.forget // others can use that memory while this request waits
+	}
 	if c.stream || !c.conn.plain {
 		n, err := c.conn.stream.Write(c.out)
 		if err == nil && len(more) > 0 {
 			_, err = c.conn.stream.Write(more)
+		}
+		if err == nil && written != nil {
+			written()
 		}
 		if err == nil && c.stream {
 			c.pump.start()
@@ -172,7 +184,7 @@ func (c *call) send() (bool, error) {
 		first = min(first, max(left, time.Millisecond))
 	}
 	c.conn.tcp.ArmRead(first)
-	n, sent, err := c.conn.tcp.Ask(c.out, more, c.in)
+	n, sent, err := c.conn.tcp.Ask(c.out, more, c.in, written)
 	c.received = n
 	if errors.Is(err, sweep.ErrTimeout) && sent {
 		c.waited, err = first, nil // receive goes on

@@ -565,3 +565,40 @@ func (u *unknown) Next() (exchange.Chunk, error) {
 	}
 	return c, err
 }
+
+// closing is a body that tells when it is closed.
+type closing struct {
+	exchange.Bytes
+	closed chan struct{}
+}
+
+func (c *closing) Close() { close(c.closed) }
+
+// TestLetGo sends bodies that the gateway need not keep until the response comes, and one that it may have to send again.
+func TestLetGo(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, r *rig) {
+		for method, want := range map[string]string{"POST": "200 let go", "PUT": "200 kept"} {
+			body := &closing{closed: make(chan struct{})}
+			body.Reset(make([]byte, copyBelow))
+			address := method + ":1"
+			r.serve[address] = func(c net.Conn) {
+				req, err := http.ReadRequest(bufio.NewReader(c))
+				if err != nil {
+					return
+				}
+				_, _ = io.Copy(io.Discard, req.Body)
+				answer := "let go"
+				select {
+				case <-body.closed:
+				case <-time.After(time.Second):
+					answer = "kept"
+				}
+				_, _ = fmt.Fprintf(c, "HTTP/1.0 200 OK\r\n\r\n%s", answer)
+			}
+			b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints(address)})
+			x := get("/")
+			x.Method, x.Body = exchange.View(method), body
+			check(t, outcome(b, x, &down{}), want)
+		}
+	})
+}

@@ -17,9 +17,12 @@ const (
 )
 
 // askSimply is Ask by the means of every net.Conn.
-func (c *Conn) askSimply(out, more, in []byte) (n int, sent bool, err error) {
+func (c *Conn) askSimply(out, more, in []byte, written func()) (n int, sent bool, err error) {
 	if n, err = c.WriteAll(out, more, nil); err != nil {
 		return 0, n > 0, err
+	}
+	if written != nil {
+		written()
 	}
 	n, err = c.Read(in)
 	return n, true, err

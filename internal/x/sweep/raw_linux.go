@@ -28,6 +28,7 @@ type raw struct {
 	wrote         bool
 	sent          bool
 	out, more, in []byte
+	written       func()
 	n             int
 	err           error
 
@@ -55,17 +56,18 @@ func (c *Conn) canRaw() bool {
 	return r.conn != nil
 }
 
-// Ask writes out and more, waits for an answer and reads what there is of it into in. Nothing must be left to read from
-// before. sent tells whether any of it may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
-func (c *Conn) Ask(out, more, in []byte) (n int, sent bool, err error) {
+// Ask writes out and more, calls written unless that is nil, waits for an answer and reads what there is of it into in.
+// Nothing must be left to read from before. sent tells whether any of it may have been sent. After ErrTimeout, if all was
+// sent, Read may go on waiting.
+func (c *Conn) Ask(out, more, in []byte, written func()) (n int, sent bool, err error) {
 	if !c.canRaw() {
-		return c.askSimply(out, more, in)
+		return c.askSimply(out, more, in, written)
 	}
 	r := &c.raw
 	r.asking, r.wrote, r.sent = true, false, false
-	r.out, r.more, r.in, r.n, r.err = out, more, in, 0, nil
+	r.out, r.more, r.in, r.written, r.n, r.err = out, more, in, written, 0, nil
 	err = c.rawRead()
-	r.out, r.more, r.in = nil, nil, nil
+	r.out, r.more, r.in, r.written = nil, nil, nil, nil
 	return r.n, r.sent, err
 }
 
@@ -121,6 +123,9 @@ func (c *Conn) askStep() bool {
 	if !r.wrote {
 		n, err := c.WriteAll(r.out, r.more, nil)
 		r.wrote, r.sent, r.err = true, n > 0, err
+		if err == nil && r.written != nil {
+			r.written()
+		}
 		return err != nil
 	}
 	n, errno := rawRead(r.fd, r.in)

@@ -6,10 +6,11 @@ import "io"
 
 type raw struct{}
 
-// Ask writes out and more, waits for an answer and reads what there is of it into in. Nothing must be left to read from
-// before. sent tells whether any of it may have been sent. After ErrTimeout, if all was sent, Read may go on waiting.
-func (c *Conn) Ask(out, more, in []byte) (n int, sent bool, err error) {
-	return c.askSimply(out, more, in)
+// Ask writes out and more, calls written unless that is nil, waits for an answer and reads what there is of it into in.
+// Nothing must be left to read from before. sent tells whether any of it may have been sent. After ErrTimeout, if all was
+// sent, Read may go on waiting.
+func (c *Conn) Ask(out, more, in []byte, written func()) (n int, sent bool, err error) {
+	return c.askSimply(out, more, in, written)
 }
 
 // Loop reads into what buffer returns, which must not be empty, and has handle called with the number of bytes, until that

@@ -54,7 +54,7 @@ func TestAsk(t *testing.T) {
 			c.Interrupt() // without need
 		}
 		c.ArmRead(10 * time.Second)
-		n, sent, err := c.Ask([]byte("abcd"), []byte("ef"), in)
+		n, sent, err := c.Ask([]byte("abcd"), []byte("ef"), in, nil)
 		if n != 3 || !sent || err != nil || string(in[:n]) != "abc" {
 			t.Fatalf("Ask %d = %q, %t, %v", i, in[:n], sent, err)
 		}
@@ -65,7 +65,7 @@ func TestAskFails(t *testing.T) {
 	t.Parallel()
 	c, there := pair(t)
 	c.ArmRead(time.Millisecond)
-	if n, sent, err := c.Ask([]byte("a"), nil, make([]byte, 1)); n != 0 || !sent || !errors.Is(err, ErrTimeout) {
+	if n, sent, err := c.Ask([]byte("a"), nil, make([]byte, 1), nil); n != 0 || !sent || !errors.Is(err, ErrTimeout) {
 		t.Errorf("Ask without an answer = %d, %t, %v, want ErrTimeout", n, sent, err)
 	}
 	go func() { _, _ = there.Write([]byte("x")) }()
@@ -78,18 +78,18 @@ func TestAskFails(t *testing.T) {
 	owner.Store(true)
 	c.Owner = &owner
 	go c.Interrupt()
-	if n, _, err := c.Ask([]byte("a"), nil, p); n != 0 || !errors.Is(err, ErrCancelled) {
+	if n, _, err := c.Ask([]byte("a"), nil, p, nil); n != 0 || !errors.Is(err, ErrCancelled) {
 		t.Errorf("Ask of a cancelled owner = %d, %v", n, err)
 	}
 	c.Owner = nil
 	there.Close()
 	for range 3 { // the reset may take a moment to arrive
-		if n, _, err := c.Ask([]byte("a"), nil, p); n != 0 || err == nil {
+		if n, _, err := c.Ask([]byte("a"), nil, p, nil); n != 0 || err == nil {
 			t.Errorf("Ask of who has gone = %d, %v", n, err)
 		}
 	}
 	c.Conn.Close()
-	if n, sent, err := c.Ask([]byte("a"), nil, p); n != 0 || sent || err == nil {
+	if n, sent, err := c.Ask([]byte("a"), nil, p, nil); n != 0 || sent || err == nil {
 		t.Errorf("Ask on a closed connection = %d, %t, %v", n, sent, err)
 	}
 }
