@@ -65,7 +65,7 @@ const importOrderText = `
 	< quota/broker, revocation/sync, health/spread, gateway/cache/sync;
 
 	exchange, snapshot, health, dispatch, policyspec, quota, revocation, credential, oauth
-	< gateway/ingress, gateway/certs
+	< gateway/ingress, gateway/certs, gateway/challenge
 	< gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog, gateway/policy,
 	  gateway/http1, gateway/http2, gateway/http3;
 
@@ -82,7 +82,7 @@ const importOrderText = `
 	< gateway/policy/*;
 
 	gateway/listen, gateway/router, gateway/upstream, gateway/cache, gateway/accesslog, gateway/certs, gateway/handshake,
-	gateway/secrets,
+	gateway/secrets, gateway/challenge,
 	gateway/http1, gateway/http2, gateway/http3, gateway/policy/*
 	< gateway;
 

@@ -11,6 +11,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
+	"hansa.dev/hansa/internal/gateway/challenge"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/secrets"
 	"hansa.dev/hansa/internal/policyspec"
@@ -56,10 +57,12 @@ type parts struct {
 	apis     map[string]*api
 	backends map[string]*snapshot.Backend
 	groups   map[string]*group
+
+	challenges map[string]*snapshot.Challenges
 }
 
 func newParts() parts {
-	return parts{apis: map[string]*api{}, backends: map[string]*snapshot.Backend{}, groups: map[string]*group{}}
+	return parts{apis: map[string]*api{}, backends: map[string]*snapshot.Backend{}, groups: map[string]*group{}, challenges: map[string]*snapshot.Challenges{}}
 }
 
 // change is a plan that has been built and is not in force yet.
@@ -97,7 +100,7 @@ func (b *builder) build(c snapshot.Checkpoint, set *snapshot.Set) (_ *change, er
 		}
 	}()
 	diff := newDiff(set, b.set)
-	if err := errors.Join(b.site(ch, diff), b.products(ch, diff), b.makeBackends(ch, diff), b.openSecrets(ch, diff)); err != nil {
+	if err := errors.Join(b.site(ch, diff), b.products(ch, diff), b.makeBackends(ch, diff), b.openSecrets(ch, diff), b.makeChallenges(ch, diff)); err != nil {
 		return nil, err
 	}
 	if err := b.makeAPIs(ch, diff); err != nil {
@@ -114,6 +117,7 @@ func (b *builder) commit(ch *change) {
 	merge(b.parts.apis, ch.parts.apis)
 	merge(b.parts.groups, ch.parts.groups)
 	merge(b.parts.backends, ch.parts.backends)
+	merge(b.parts.challenges, ch.parts.challenges)
 	if ch.backends != nil {
 		b.handles = ch.backends
 	}
@@ -179,6 +183,34 @@ func (b *builder) openSecrets(ch *change, d diff) (err error) {
 		return &snapshot.Refusal{Code: snapshot.RefusedCannotRun, Detail: err.Error()}
 	}
 	return nil
+}
+
+// makeChallenges makes the answers to CAs that validate hostnames.
+func (b *builder) makeChallenges(ch *change, d diff) (err error) {
+	if !d.touches(snapshot.ClassChallenge) {
+		if b.current != nil {
+			ch.plan.challenges = b.current.challenges
+		}
+		return nil
+	}
+	for _, key := range d.dels[snapshot.ClassChallenge] {
+		ch.parts.challenges[key] = nil
+	}
+	for _, e := range d.puts[snapshot.ClassChallenge] {
+		c, err := snapshot.Decode[snapshot.Challenges](e)
+		if err != nil {
+			return refuse(e.Key, "", err)
+		}
+		ch.parts.challenges[e.Key] = &c
+	}
+	after := maps.Clone(b.parts.challenges)
+	merge(after, ch.parts.challenges)
+	all := make([]snapshot.Challenges, 0, len(after))
+	for _, c := range after {
+		all = append(all, *c)
+	}
+	ch.plan.challenges, err = challenge.New(all)
+	return err
 }
 
 func (b *builder) site(ch *change, d diff) error {

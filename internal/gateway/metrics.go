@@ -25,6 +25,7 @@ type metrics struct {
 	keys      [numKeyOutcomes]atomic.Uint64
 
 	panics, healthChecks  prometheus.Counter
+	challenges            prometheus.Counter
 	applied               prometheus.Counter
 	refused               prometheus.Counter
 	ok                    prometheus.Gauge
@@ -67,6 +68,9 @@ func newMetrics(r prometheus.Registerer, apis func() []*api, groups func() []*gr
 		healthChecks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hansa_gateway_health_checks_total", Help: "Health checks that were answered; they are not counted as requests.",
 		}),
+		challenges: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hansa_gateway_challenges_total", Help: "Requests of CAs that validate a hostname by ACME over HTTP, and were answered.",
+		}),
 		applied: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hansa_gateway_config_applied_total", Help: "Configurations that came into force.",
 		}),
@@ -108,7 +112,7 @@ func newMetrics(r prometheus.Registerer, apis func() []*api, groups func() []*gr
 	m.unrouted.name = other
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m, m.panics, m.healthChecks, m.applied, m.refused, m.ok, m.at, m.epoch, m.seq, m.applySeconds,
+		m, m.panics, m.healthChecks, m.challenges, m.applied, m.refused, m.ok, m.at, m.epoch, m.seq, m.applySeconds,
 	} {
 		errs = append(errs, r.Register(c))
 	}

@@ -5,6 +5,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
+	"hansa.dev/hansa/internal/gateway/challenge"
 	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/router"
@@ -22,6 +23,7 @@ type plan struct {
 	place      accesslog.Place
 	hosts      *router.Hosts[*group]
 	products   policy.Products
+	challenges *challenge.Set // nil: no CA validates a hostname
 }
 
 // group is an environment group: the APIs behind some hostnames.

@@ -192,6 +192,8 @@ func keyOf(content any) string {
 		return snapshot.EntryKey(snapshot.ClassBackend, c.Organization, c.Name)
 	case snapshot.Product:
 		return snapshot.EntryKey(snapshot.ClassProduct, c.Organization, c.Name)
+	case snapshot.Challenges:
+		return snapshot.EntryKey(snapshot.ClassChallenge, c.Organization, c.Certificate)
 	}
 	panic(fmt.Sprintf("no entry for %T", content))
 }

@@ -21,7 +21,7 @@ const (
 	kindHealthCheck
 )
 
-// Serve implements exchange.Handler: health check, route, steps, backend, steps again, response.
+// Serve implements exchange.Handler: health check, challenge of a CA, route, steps, backend, steps again, response.
 func (g *core) Serve(x *exchange.Exchange, d exchange.Down) {
 	s := serving{g: g, x: x, down: d}
 	defer s.end()
@@ -38,6 +38,11 @@ func (g *core) Serve(x *exchange.Exchange, d exchange.Down) {
 	}
 	x.Slots[policy.SlotGateway].Ptr = p
 	x.Slots[policy.SlotProducts].Ptr = p.products
+	if p.challenges.Answer(x) {
+		g.metrics.challenges.Inc()
+		s.respond(nil)
+		return
+	}
 	if !g.route(x, p) {
 		s.respond(nil)
 		return

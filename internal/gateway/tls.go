@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -54,9 +56,18 @@ func (g *Gateway) makeCertificates() (err error) {
 		return err
 	}
 	g.certs, err = certs.New(certs.Options{
-		Strict: o.TLS.Strict, Log: o.Log.With("component", "gateway.certs"), Registerer: o.Metrics,
+		Strict: o.TLS.Strict, Challenge: g.challenge, Log: o.Log.With("component", "gateway.certs"), Registerer: o.Metrics,
 	})
 	return err
+}
+
+// challenge returns what a CA is shown that validates a hostname in the handshake.
+func (g *Gateway) challenge(hostname string) (*tls.Certificate, error) {
+	p := g.core.plan.Load()
+	if p == nil {
+		return nil, errors.New("there is no configuration")
+	}
+	return p.challenges.Certificate(hostname)
 }
 
 // runStaples keeps the OCSP staples of the certificates that all listeners use, until ctx ends.
@@ -96,7 +107,7 @@ func (g *Gateway) newSecure(spec *Listener, protocols []string) (_ *secure, err 
 	store := g.certs
 	log := o.Log.With("component", "gateway.tls", "listener", spec.Name)
 	if spec.CertFile != "" && (spec.CertFile != o.CertFile || spec.KeyFile != o.KeyFile) {
-		s.certs, err = certs.New(certs.Options{Strict: o.TLS.Strict, Beneath: g.certs, Name: spec.Name, Log: log})
+		s.certs, err = certs.New(certs.Options{Strict: o.TLS.Strict, Beneath: g.certs, Name: spec.Name, Challenge: g.challenge, Log: log})
 		if err != nil {
 			return nil, err
 		}
