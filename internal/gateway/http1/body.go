@@ -180,6 +180,9 @@ func (c *conn) canReuse() bool {
 
 // endBody deals with the rest of the request's body once the exchange is over.
 func (c *conn) endBody() {
+	if c.stopBody.Load() {
+		c.stopBody.Store(false) // who pulled it has let go of it by now
+	}
 	switch {
 	case c.faulty:
 		c.linger()
@@ -232,7 +235,6 @@ func (c *conn) linger() {
 	if !c.closeWrite() {
 		return
 	}
-	c.stopBody.Store(false)
 	c.tcp.ArmRead(lingerTime)
 	for n := 0; n < lingerBytes; {
 		m, err := c.tcp.Read(c.buf)

@@ -34,9 +34,6 @@ func (c *conn) begin(n int, err error) {
 	c.wrote, c.head, c.expect, c.trailers, c.hasBody = false, false, false, false, false
 	c.faulty, c.whole, c.bulky = false, false, false
 	c.minor, c.headSize = 1, int64(n)
-	if c.stopBody.Load() {
-		c.stopBody.Store(false)
-	}
 	if err == nil {
 		err = c.accept(n)
 	}

@@ -780,3 +780,35 @@ func (w *wait) Write(p []byte) (int, error) {
 	w.before()
 	return w.Conn.Write(p)
 }
+
+// TestStopBodyEndsWithTheRequest has the backend lose interest in a body that has come to its end, or of which it has taken nothing.
+// Neither concerns the next request on the connection.
+func TestStopBodyEndsWithTheRequest(t *testing.T) {
+	t.Parallel()
+	for name, pull := range map[string]bool{"after the end": true, "before the begin": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, echo, setup{serve: func(x *exchange.Exchange, d exchange.Down) bool {
+				if x.Body != nil {
+					if pull {
+						if _, err := exchange.ReadAll(nil, x.Body, 1<<20); err != nil {
+							t.Error(err)
+						}
+					}
+					d.StopBody()
+				}
+				x.Answer(200, []byte("done"))
+				d.Respond(x, nil)
+				return true
+			}})
+			c := g.dial(t)
+			body := strings.Repeat("b", 40_000) // more than is collected, less than is too much to drop
+			for range 3 {
+				c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n" + body)
+				c.receive("POST").check(t, 200, "")
+				c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				c.receive("GET").check(t, 200, "")
+			}
+		})
+	}
+}
