@@ -40,6 +40,10 @@ func (p *Pool) Put(b *[LargeBuffer]byte) { p.p.Put(b) }
 // Body reads the body of one message after the other: Reset it for each. It implements exchange.Source but for the
 // errors, which are those of the reader, or a *exchange.Fault.
 type Body struct {
+	// Greedy has a body of known length read beyond its end, if more is there, so that Buffered tells of it: for responses,
+	// which nothing may follow. It is kept by Reset.
+	Greedy bool
+
 	in   io.Reader
 	pool *Pool
 
@@ -177,9 +181,12 @@ func (b *Body) nextOfLength() (exchange.Chunk, error) {
 		return exchange.Chunk{End: true}, nil
 	}
 	if b.lo == b.hi {
-		b.makeRoom(b.left)
-		// Never read beyond the body: what follows it is not ours.
-		if err := b.fill(int(min(b.left, int64(len(b.buf)-b.hi)))); err != nil {
+		want := b.left // and not what follows the body: that is not ours
+		if b.Greedy {
+			want++
+		}
+		b.makeRoom(want)
+		if err := b.fill(int(min(want, int64(len(b.buf)-b.hi)))); err != nil {
 			return exchange.Chunk{}, incomplete(err)
 		}
 	}

@@ -67,6 +67,7 @@ type call struct {
 
 func newCall(x *exchange.Exchange) *call {
 	c := &call{x: x, in: make([]byte, bufferSize), out: make([]byte, 0, bufferSize)}
+	c.body.Greedy = true
 	c.pump.init(c)
 	c.forget = func() {
 		c.sending = nil
@@ -342,6 +343,7 @@ func (c *call) head(n, filled int) error {
 	}
 	x.Status = c.parser.Status
 	c.limit = c.settings.idle
+	c.conn.doubt = framing == h1.NoBody // some send one all the same
 	c.body.Reset(c, c.backend.registry.opts.Bodies, framing, length, c.in, n, filled)
 	if c.body.Ended() {
 		c.finish()
@@ -478,6 +480,7 @@ func (c *call) NextPipe(p *sweep.Pipe) (int, error) {
 		return 0, c.fail(err)
 	}
 	if c.body.Skip(n); c.body.Ended() {
+		c.conn.doubt = true // nothing was read beyond the body
 		c.finish()
 	}
 	return n, nil

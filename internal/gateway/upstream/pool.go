@@ -14,10 +14,6 @@ import (
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
-// peekAfter is how long a connection must have been idle to be looked at before it is used again. The look costs a
-// system call, and a connection that was used just now is hardly ever closed.
-const peekAfter = time.Second
-
 // pool is the connections of HTTP/1 to an endpoint.
 type pool struct {
 	endpoint *endpoint
@@ -37,6 +33,7 @@ type conn struct {
 	since  time.Duration // idle since, on the sweeper's clock
 	uses   int
 	reused bool
+	doubt  bool           // more than the last response may have been sent
 	client netip.AddrPort // that the PROXY header has told
 }
 
@@ -60,7 +57,7 @@ func (e *endpoint) take(c *call, fresh bool) (*conn, *exchange.Fault) {
 // take is take without waiting.
 func (p *pool) take(c *call, fresh bool) (*conn, *exchange.Fault) {
 	s, b, now := c.settings, c.backend, c.now()
-	once := !c.mayRepeat(true) // then the connection is looked at in any case
+	once := !c.mayRepeat(true)
 	for {
 		p.mu.Lock()
 		at := p.find(c.client)
@@ -92,9 +89,11 @@ func (p *pool) take(c *call, fresh bool) (*conn, *exchange.Fault) {
 		p.idle[len(p.idle)-1] = nil
 		p.idle = p.idle[:len(p.idle)-1]
 		p.mu.Unlock()
+		// What the backend has sent without being asked would be taken for the response, and what it has closed fails. A look
+		// finds both; it costs a system call, so most connections that were used in this very tick are spared it.
 		idle := now - conn.since
 		if !fresh && conn.client == c.client && (s.maxAge <= 0 || now-conn.made < s.maxAge) &&
-			(idle < peekAfter && !once || idle < s.idleTimeout && conn.tcp.Quiet()) {
+			(idle <= 0 && !once && !conn.doubt || idle < s.idleTimeout && conn.tcp.Quiet()) {
 			conn.reused = true
 			return conn, nil
 		}
@@ -117,6 +116,10 @@ func (p *pool) put(c *conn, s *settings, now time.Duration) {
 	c.tcp.Owner = nil
 	c.uses++
 	b := p.endpoint.backend
+	if c.doubt && b.pending.Load() > 0 && !c.tcp.Quiet() {
+		p.drop(c)
+		return
+	}
 	p.mu.Lock()
 	if p.closed || len(p.idle) >= s.maxIdle || p.open > s.maxConns ||
 		s.maxUses > 0 && c.uses >= s.maxUses || s.maxAge > 0 && now-c.made >= s.maxAge {
