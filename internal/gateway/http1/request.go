@@ -20,7 +20,6 @@ var (
 	errTargetForm   = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the request target is neither a path nor an absolute URI"}
 	errTargetScheme = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the scheme of the request target is not the one of the connection"}
 	errNominated    = &exchange.Fault{Code: exchange.BadRequestConnection, Detail: "the Connection field names a field that is not about the connection"}
-	errExpect       = &exchange.Fault{Code: exchange.BadRequestExpect, Detail: "the only expectation that is known here is 100-continue"}
 	errUpgrade      = &exchange.Fault{Code: exchange.BadRequestUpgrade, Detail: "the Upgrade field is not a list of protocols"}
 )
 
@@ -75,7 +74,7 @@ func (c *conn) accept(n int) error {
 	}
 	c.keep = p.Minor == 1
 	if x.Req.IDs()&(exchange.HopByHop|1<<exchange.IDExpect) != 0 {
-		if err := c.hopByHop(framing != h1.NoBody); err != nil {
+		if err := c.hopByHop(framing != h1.NoBody && length != 0); err != nil {
 			return err
 		}
 	}
@@ -174,16 +173,11 @@ func (c *conn) hopByHop(body bool) error {
 			return err
 		}
 	}
-	if e := req.Known(exchange.IDExpect); e != nil {
-		switch {
-		case !exchange.EqualFold(e, "100-continue") || req.Count(exchange.IDExpect) > 1:
-			return errExpect
-		case c.minor == 0 || !body:
-			req.DelKnown(exchange.IDExpect) // RFC 9110, section 10.1.1
-		default:
-			c.expect = true
-		}
+	waits, f := ingress.Expect(req, body && c.minor == 1)
+	if f != nil {
+		return f
 	}
+	c.expect = waits
 	for id := exchange.ID(1); exchange.HopByHop>>id != 0; id++ {
 		if exchange.HopByHop.Has(id) && x.Req.Has(id) {
 			req.DelKnown(id)
@@ -192,9 +186,7 @@ func (c *conn) hopByHop(body bool) error {
 	return nil
 }
 
-// upgrade reads the protocols that the client wants to switch to. Those that would only change how requests are sent are
-// passed over: that is a matter of each connection, and a backend that took "h2c" would be sent requests that nobody here
-// has seen.
+// upgrade reads the protocols that the client wants to switch to, and passes over those that no tunnel is made for.
 func (c *conn) upgrade() error {
 	x := &c.x
 	var wanted exchange.View
@@ -205,8 +197,7 @@ func (c *conn) upgrade() error {
 			switch {
 			case !h1.Token(name) || versioned && !h1.Token(version):
 				err = errUpgrade
-			case exchange.EqualFold(name, "h2c"), exchange.EqualFold(name, "h2"), exchange.EqualFold(name, "http"),
-				exchange.EqualFold(name, "tls"):
+			case !ingress.Tunnelled(e):
 			case wanted == nil:
 				wanted = e
 			default:

@@ -330,13 +330,20 @@ func TestRefusals(t *testing.T) {
 	f("400 ", 0, get("*", ":authority: a")...)
 	f("400 ", 0, get("x", ":authority: a")...)
 	f("400 ", 0, get("/a b", ":authority: a")...)
+	f("400 ", 0, get("/?a b", ":authority: a")...)
+	f("400 ", 0, get("/?a HTTP/1.1", ":authority: a")...)
+	f("400 ", 0, get("/?\xff", ":authority: a")...)
 	f("400 ", 0, get("/a#b", ":authority: a")...)
+	f("400 ", 0, get("/?a#b", ":authority: a")...)
 	f("400 ", 0, get("/%00", ":authority: a")...)
 	f("414 ", 0, get("/"+strings.Repeat("a", 9000), ":authority: a")...)
 	f("400 ", 0, ":method: GET", ":scheme: https", ":path: /", ":authority: a")
 	f("400 ", 0, ":method: G T", ":scheme: http", ":path: /", ":authority: a")
 	f("501 ", 0, ":method: CONNECT", ":authority: a")
 	f("400 ", 0, ":method: CONNECT", ":protocol: a b", ":scheme: http", ":path: /", ":authority: a")
+	for _, p := range []string{"h2c", "H2C", "h2", "tls", "http"} {
+		f("400 ", 0, ":method: CONNECT", ":protocol: "+p, ":scheme: http", ":path: /", ":authority: a")
+	}
 	f("417 ", 0, get("/", ":authority: a", "expect: x")...)
 	for _, bad := range []string{"connection: close", "te: gzip", "a: b\x00c", ":other: x", "content-length: 5", "content-length: x"} {
 		f("", xhttp2.ErrCodeProtocol, get("/", ":authority: a", bad)...)

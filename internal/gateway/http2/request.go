@@ -15,15 +15,12 @@ var (
 	errTarget    = fault(exchange.BadRequestTargetTooLong, "the request target is longer than the limit")
 	errMethod    = fault(exchange.BadRequestMethod, "the method is not a token of at most 32 characters")
 	errConnect   = fault(exchange.NotImplemented, "CONNECT without :protocol is not served")
-	errProtocol  = fault(exchange.BadRequestUpgrade, ":protocol is not a token")
 	errScheme    = fault(exchange.BadRequestTarget, "the scheme of the request is not the one of the connection")
 	errAsterisk  = fault(exchange.BadRequestTarget, "the target * is not served")
 	errPath      = fault(exchange.BadRequestTarget, "the path does not begin with a slash, or holds a space or a character outside ASCII")
 	errNoHost    = fault(exchange.BadRequestHost, "there is neither an authority nor a Host field")
 	errHost      = fault(exchange.BadRequestHost, "the authority is not a name or an address with an optional port")
 	errHosts     = fault(exchange.BadRequestHost, "the Host field is repeated or is not the authority")
-	errExpect    = fault(exchange.BadRequestExpect, "the only expectation that is known here is 100-continue")
-	errNoRoom    = fault(exchange.BadRequestHeadersTooLarge, "there are more header fields than the limit")
 	errMalformed = fault(exchange.BadRequestHeader, "the request is malformed")
 	errBadLength = fault(exchange.BadRequestFraming, "Content-Length is not what was sent, or is no number")
 )
@@ -102,13 +99,10 @@ func (s *stream) target() error {
 		if m.Protocol == nil {
 			return errConnect
 		}
-		if !h1.Token(m.Protocol) {
-			return errProtocol
+		if err := ingress.SetTunnel(x, m.Protocol); err != nil {
+			return err
 		}
 		s.tunnel = true
-		if !ingress.SetTunnel(x, m.Protocol) {
-			return errNoRoom
-		}
 	}
 	host := []byte(m.Authority)
 	if n := x.Req.Count(exchange.IDHost); n > 0 {
@@ -129,13 +123,8 @@ func (s *stream) target() error {
 		return errHost
 	case string(m.Path) == "*":
 		return errAsterisk
-	case m.Path[0] != '/':
+	case m.Path[0] != '/' || !ingress.ValidTarget(m.Path):
 		return errPath
-	}
-	for _, b := range m.Path {
-		if b <= ' ' || b >= 0x7f {
-			return errPath
-		}
 	}
 	x.Req.DelKnown(exchange.IDHost)
 	return ingress.SetPath(x, m.Path)
@@ -158,12 +147,9 @@ func (s *stream) fields() error {
 			req.DelKnown(id)
 		}
 	}
-	if e := req.Known(exchange.IDExpect); e != nil {
-		switch {
-		case !exchange.EqualFold(e, "100-continue") || req.Count(exchange.IDExpect) > 1:
-			return errExpect
-		case s.bodiless():
-			req.DelKnown(exchange.IDExpect) // RFC 9110, section 10.1.1
+	if req.Has(exchange.IDExpect) {
+		if _, f := ingress.Expect(req, !s.bodiless()); f != nil {
+			return f
 		}
 	}
 	if req.Count(exchange.IDCookie) > 1 { // RFC 9113, section 8.2.3

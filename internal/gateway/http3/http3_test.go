@@ -203,6 +203,9 @@ func TestRefusals(t *testing.T) {
 		"path":     {"GET", "/a/%2e%2e/%2e%2e/b", nil, 400, "bad-request-path"},
 		"fields":   {"GET", "/", many, 431, "bad-request-headers-too-large"},
 		"too long": {"GET", "/", []string{"X: " + strings.Repeat("x", 20<<10)}, 431, ""},
+		"space":    {"GET", "/?a HTTP/1.1", nil, 400, "bad-request-target"},
+		"octets":   {"GET", "/?\xff", nil, 400, "bad-request-target"},
+		"expect":   {"GET", "/", []string{"Expect: wonders"}, 417, "bad-request-expect"},
 	} {
 		resp, body := r.do(t, c.method, c.path, nil, c.fields...)
 		var problem struct{ Code, RequestID string }

@@ -41,7 +41,7 @@ type stream struct {
 
 // The faults of a request that the rules do not find.
 var (
-	errTarget        = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the path is not one"}
+	errTarget        = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the path does not begin with a slash, or holds a space or a character outside ASCII"}
 	errHost          = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "the authority is not a name or an address with an optional port"}
 	errScheme        = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the scheme is not https"}
 	errConnect       = &exchange.Fault{Code: exchange.NotImplemented, Detail: "CONNECT is not served"}
@@ -133,7 +133,7 @@ func (st *stream) begin() error {
 	switch {
 	case r.Method == http.MethodConnect && !extended(r):
 		return errConnect
-	case r.RequestURI == "" || r.RequestURI[0] != '/':
+	case r.RequestURI == "" || r.RequestURI[0] != '/' || !ingress.ValidTarget(r.RequestURI):
 		return errTarget
 	case r.URL.Scheme != "" && r.URL.Scheme != "https":
 		return errScheme
@@ -150,13 +150,19 @@ func (st *stream) begin() error {
 		return f
 	}
 	if extended(r) {
-		if !ingress.SetTunnel(x, []byte(r.Proto)) {
-			return errTooManyFields
+		if err := ingress.SetTunnel(x, []byte(r.Proto)); err != nil {
+			return err
 		}
 		x.Body = (*tunnel)(st)
 		return nil
 	}
-	return st.body()
+	if err := st.body(); err != nil {
+		return err
+	}
+	if _, f := ingress.Expect(&x.Req, x.Body != nil); f != nil {
+		return f
+	}
+	return nil
 }
 
 // extended tells whether r is an extended CONNECT (RFC 9220). quic-go puts its protocol where the version is otherwise.

@@ -103,7 +103,23 @@ func (r *Rules) Announce(x *exchange.Exchange, c *Client, version string) *excha
 	return nil
 }
 
+// Expect checks the Expect field of a request (RFC 9110, section 10.1.1), and removes it if there is no body to wait with. It
+// tells whether the client may wait for 100 before it sends the body.
+func Expect(req *exchange.Head, body bool) (waits bool, f *exchange.Fault) {
+	e := req.Known(exchange.IDExpect)
+	switch {
+	case e == nil:
+		return false, nil
+	case !exchange.EqualFold(e, "100-continue") || req.Count(exchange.IDExpect) > 1:
+		return false, errExpect
+	case !body:
+		req.DelKnown(exchange.IDExpect)
+	}
+	return body, nil
+}
+
 var (
+	errExpect        = &exchange.Fault{Code: exchange.BadRequestExpect, Detail: "the only expectation that is known here is 100-continue"}
 	errTooManyFields = &exchange.Fault{Code: exchange.BadRequestHeadersTooLarge, Detail: "there are more header fields than the limit"}
 	errLoop          = &exchange.Fault{Code: exchange.LoopDetected, Detail: "this gateway stands in the Via field: a backend leads back to it"}
 )

@@ -23,7 +23,18 @@ func SetAuthority(x *exchange.Exchange, authority []byte) bool {
 	return true
 }
 
-// SetPath splits target, which is a path with an optional query, and makes the path canonical. What an absolute URI
+// ValidTarget tells whether a request target consists of what a request line of HTTP/1 can hold: no space, no control character
+// and nothing outside ASCII.
+func ValidTarget[T ~string | ~[]byte](target T) bool {
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// SetPath splits target, which is a path with an optional query of what ValidTarget allows, and makes the path canonical. What an absolute URI
 // without a path leaves, the empty target, is "/". An error is an *exchange.Fault or one of pathnorm.
 func SetPath(x *exchange.Exchange, target []byte) error {
 	path := target
