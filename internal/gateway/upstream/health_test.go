@@ -356,6 +356,39 @@ func TestHedging(t *testing.T) {
 	})
 }
 
+// TestHedgingForNobody has clients leave in the very moment in which the response comes: whoever gets that first, nothing may stay
+// under way, and no connection in use.
+func TestHedgingForNobody(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, r *rig) {
+		var x atomic.Pointer[exchange.Exchange]
+		r.serve["a:1"] = func(c net.Conn) {
+			br := bufio.NewReader(c)
+			for {
+				if _, err := http.ReadRequest(br); err != nil {
+					return
+				}
+				go x.Load().Cancel()
+				if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"); err != nil {
+					return
+				}
+			}
+		}
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1"), Hedging: &snapshot.Hedging{AfterMillis: 200, BudgetPercent: 10}})
+		for range 300 {
+			one := get("/")
+			x.Store(one)
+			if got := outcome(b, one, new(down)); got != "200 hi" && got != "abort client-gone" {
+				t.Errorf("outcome %q", got)
+			}
+		}
+		synctest.Wait()
+		e := b.table.Load().places[0].endpoint
+		if used, _ := e.pool.counts(); used != 0 || e.active.Load() != 0 {
+			t.Errorf("%d connections are in use and %d requests under way, want none", used, e.active.Load())
+		}
+	})
+}
+
 // TestHedgingByPercentile learns what is usual first.
 func TestHedgingByPercentile(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, r *rig) {

@@ -93,11 +93,21 @@ func (b *Backend) hedge(c *call, t *table) (exchange.Source, *exchange.Fault) {
 		case <-r.woken:
 		}
 		if c.x.Cancelled() || c.down.Gone() {
-			r.won.Store(true) // nobody wins
-			r.cancel(nil)
+			r.abandon()
 			return nil, errClientGone
 		}
 	}
+}
+
+// abandon ends the race without a winner. If there is one already, whose response nobody has taken yet, that is let go of.
+func (r *race) abandon() {
+	for won := !r.won.CompareAndSwap(false, true); won; {
+		if res := <-r.results; res.f == nil {
+			res.src.Close()
+			won = false
+		}
+	}
+	r.cancel(nil)
 }
 
 // mayHedgeNow tells whether one more second request may be under way, and counts it.
