@@ -43,7 +43,6 @@ type call struct {
 
 	endpoint *endpoint
 	conn     *conn // nil before and after
-	waiter   exchange.Interrupter
 
 	parser   h1.Parser
 	body     h1.Body
@@ -141,9 +140,8 @@ func (c *call) takeBody() exchange.Verdict {
 func (c *call) use(e *endpoint, conn *conn) {
 	c.endpoint, c.conn = e, conn
 	conn.tcp.Owner = c
-	c.waiter = &conn.tcp
 	if c.watched {
-		c.x.WaitOn(&c.waiter)
+		c.x.WaitOn(&conn.waker)
 	}
 }
 
@@ -351,6 +349,9 @@ func (c *call) head(n, filled int) error {
 	return nil
 }
 
+// kept are fields that a response keeps though Connection names them.
+const kept exchange.IDSet = 1<<exchange.IDContentLength | 1<<exchange.IDDate
+
 // removeHop removes the fields that speak of the connection, and those that Connection names.
 func removeHop(h *exchange.Head) {
 	if h.IDs()&exchange.HopByHop == 0 {
@@ -358,7 +359,7 @@ func removeHop(h *exchange.Head) {
 	}
 	for v := range h.Values(exchange.IDConnection.Name()) {
 		h1.Elements(v, func(e []byte) bool {
-			if id := exchange.IDOf(e); id != exchange.IDContentLength && id != exchange.IDDate {
+			if !(exchange.HopByHop | kept).Has(exchange.IDOf(e)) {
 				h.DelNamed(e)
 			}
 			return true
@@ -385,7 +386,7 @@ func (c *call) Read(p []byte) (int, error) {
 		}
 		// A cancellation is seen here, also by a stream in which there is always something to read. From the first wait that
 		// is not short it wakes this goroutine.
-		if c.x.Cancelled() || waited > 0 && (!c.x.WaitOn(&c.waiter) || !c.tunnel && c.down.Gone()) {
+		if c.x.Cancelled() || waited > 0 && (!c.x.WaitOn(&c.conn.waker) || !c.tunnel && c.down.Gone()) {
 			return 0, errClientGone
 		}
 		step := min(max(waited, firstLook), longLook, c.limit-waited)

@@ -231,7 +231,8 @@ func (m *muxCall) Next() (exchange.Chunk, error) {
 			}
 			return chunk, nil
 		case errors.Is(err, mux.ErrTimeout) && step > 0:
-			if c.down.Gone() {
+			// The exchange may have come to this call late, from a race of two.
+			if c.down.Gone() || !c.x.WaitOn(&m.interrupter) {
 				err = mux.ErrCancelled
 				break
 			}

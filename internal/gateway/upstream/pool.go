@@ -27,10 +27,11 @@ type pool struct {
 // conn is a connection to an endpoint.
 type conn struct {
 	tcp    sweep.Conn
-	stream io.ReadWriter // on top of tcp
-	plain  bool          // stream is tcp
-	made   time.Duration // when, on the sweeper's clock
-	since  time.Duration // idle since, on the sweeper's clock
+	stream io.ReadWriter        // on top of tcp
+	plain  bool                 // stream is tcp
+	waker  exchange.Interrupter // tcp; it never changes, since who cancels an exchange may look at it late
+	made   time.Duration        // when, on the sweeper's clock
+	since  time.Duration        // idle since, on the sweeper's clock
 	uses   int
 	reused bool
 	doubt  bool           // more than the last response may have been sent
@@ -249,7 +250,7 @@ func (e *endpoint) connect(ctx context.Context, s *settings, cfg *tls.Config, cl
 	}
 	c := &conn{client: client}
 	o.Sweeper.Add(&c.tcp, nc)
-	c.stream, c.plain = &c.tcp, true
+	c.stream, c.plain, c.waker = &c.tcp, true, &c.tcp
 	if cfg == nil {
 		return c, nil
 	}

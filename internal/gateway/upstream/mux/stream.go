@@ -57,7 +57,11 @@ func (s *Stream) Open(c *Conn, block []byte, end, bodiless bool, stop func() err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.away || c.next > h2.MaxStream:
+	case c.next > h2.MaxStream:
+		c.away = true
+		c.retireLocked()
+		return ErrAway
+	case c.away:
 		return ErrAway
 	case len(c.streams) >= c.most:
 		return ErrFull
