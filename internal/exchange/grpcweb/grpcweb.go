@@ -31,13 +31,13 @@ const (
 
 // Of tells the form by the Content-Type of a request, and returns that of the same in gRPC, appended to dst.
 func Of(contentType, dst []byte) (Kind, []byte) {
-	for kind, prefix := range map[Kind]string{Binary: web, Text: text} {
+	for i, prefix := range [...]string{web, text} {
 		n := len(prefix)
 		if len(contentType) < n || !exchange.EqualFold(contentType[:n], prefix) {
 			continue
 		}
 		if rest := contentType[n:]; len(rest) == 0 || rest[0] == '+' || rest[0] == ';' {
-			return kind, append(append(dst, grpc...), rest...)
+			return Binary + Kind(i), append(append(dst, grpc...), rest...)
 		}
 	}
 	return None, dst
@@ -87,18 +87,22 @@ type Request struct {
 
 // Next implements exchange.Source.
 func (r *Request) Next() (exchange.Chunk, error) {
-	c, err := r.Source.Next()
-	if err != nil {
-		return c, err
+	for {
+		c, err := r.Source.Next()
+		if err != nil {
+			return c, err
+		}
+		r.buf = append(append(r.buf[:0], r.rest...), c.Data...)
+		whole := len(r.buf) &^ 3
+		if c.End && whole != len(r.buf) {
+			return exchange.Chunk{}, errText
+		}
+		r.rest = append(r.rest[:0], r.buf[whole:]...)
+		if whole > 0 || c.End {
+			out, err := Decode(r.buf[:whole])
+			return exchange.Chunk{Data: out, End: c.End}, err
+		}
 	}
-	r.buf = append(append(r.buf[:0], r.rest...), c.Data...)
-	whole := len(r.buf) &^ 3
-	if c.End && whole != len(r.buf) {
-		return exchange.Chunk{}, errText
-	}
-	r.rest = append(r.rest[:0], r.buf[whole:]...)
-	out, err := Decode(r.buf[:whole])
-	return exchange.Chunk{Data: out, End: c.End}, err
 }
 
 // Len implements exchange.Source.
