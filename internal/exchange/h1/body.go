@@ -144,6 +144,9 @@ func (b *Body) Len() int64 {
 	return b.length
 }
 
+// Underscore tells whether the name of a trailer holds an underscore: some backends take that for a hyphen.
+func (b *Body) Underscore() bool { return b.trailer.Underscore }
+
 // Trailers implements exchange.Source.
 func (b *Body) Trailers() *exchange.Head {
 	if b.framing != Chunked || b.fields.Len() == 0 {

@@ -30,7 +30,8 @@ const NotInTrailers = exchange.HopByHop | 1<<exchange.IDHost | 1<<exchange.IDCon
 	1<<exchange.IDCacheControl | 1<<exchange.IDLocation | 1<<exchange.IDVary | 1<<exchange.IDDate | 1<<exchange.IDAge |
 	1<<exchange.IDExpires | 1<<exchange.IDRetryAfter | 1<<exchange.IDWWWAuthenticate | 1<<exchange.IDForwarded |
 	1<<exchange.IDXForwardedFor | 1<<exchange.IDXForwardedHost | 1<<exchange.IDXForwardedProto |
-	1<<exchange.IDXForwardedPort | 1<<exchange.IDXRealIP | 1<<exchange.IDXRequestID
+	1<<exchange.IDXForwardedPort | 1<<exchange.IDXRealIP | 1<<exchange.IDXRequestID | 1<<exchange.IDVia |
+	1<<exchange.IDClientCert | 1<<exchange.IDClientCertChain
 
 func appendHex(dst []byte, v uint64) []byte {
 	const digits = "0123456789abcdef"

@@ -7,6 +7,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -112,7 +113,13 @@ func (b *requestBody) NextPipe(p *sweep.Pipe) (int, error) {
 func (b *requestBody) Len() int64 { return b.body.Len() }
 
 // Trailers implements exchange.Source.
-func (b *requestBody) Trailers() *exchange.Head { return b.body.Trailers() }
+func (b *requestBody) Trailers() *exchange.Head {
+	t := b.body.Trailers()
+	if t != nil && b.body.Underscore() {
+		ingress.DropLookalikes(t)
+	}
+	return t
+}
 
 // Close implements exchange.Source. The memory of a body that has been read whole is given back, unless something else lies
 // in it. What becomes of the rest of another one is decided when the exchange is over.

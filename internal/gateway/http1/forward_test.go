@@ -40,6 +40,10 @@ func TestForward(t *testing.T) {
 			"fields of the connection", "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Foo\r\nFoo: 1\r\nfoo: 2\r\nKeep-Alive: x\r\nProxy-Connection: x\r\nTE: gzip\r\nTrailer: x\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Authorization: x\r\nBar: 3\r\n\r\n",
 			"GET / HTTP/1.1\r\nHost: a\r\nBar: 3\r\n" + fwd,
 		},
+		{
+			"Connection names itself", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Connection\r\nConnection: Foo\r\nFoo: 1\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\n" + fwd,
+		},
 		{"h2c is ignored", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" + fwd},
 		{
 			"spoofed fields", "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nx-forwarded-for: 8.8.8.8\r\nForwarded: for=1\r\nX-Real-IP: 1\r\nX-Forwarded-Port: 1\r\nX-Request-Id: 1\r\nX_Forwarded_For: 7\r\nX_API-Key: 7\r\nmy_field: 1\r\n\r\n",
@@ -55,7 +59,7 @@ func TestForward(t *testing.T) {
 			"POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Transfer-Encoding: chunked\r\n\r\nabcde",
 		},
 		{
-			"trailers", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: b\r\nContent-Length: 3\r\nX-Forwarded-For: 1\r\n\r\n",
+			"trailers", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: b\r\nContent-Length: 3\r\nX-Forwarded-For: 1\r\nX_API_Key: 1\r\nClient-Cert: x\r\nVia: x\r\n\r\n",
 			"POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Transfer-Encoding: chunked\r\n\r\nabc\nX-Sum: 1",
 		},
 	} {

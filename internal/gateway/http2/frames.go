@@ -4,6 +4,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/exchange/h2"
+	"hansa.dev/hansa/internal/gateway/ingress"
 )
 
 // The faults of a client that are not found in a frame or a header block alone.
@@ -361,6 +362,9 @@ func (c *conn) trailers(s *stream, block []byte) error {
 	}
 	if fault != nil {
 		return c.streamFault(id, fault)
+	}
+	if t.message.Underscore {
+		ingress.DropLookalikes(&t.head)
 	}
 	c.mu.Lock()
 	s.hasTrailers = t.head.Len() > 0

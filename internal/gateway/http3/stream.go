@@ -262,6 +262,7 @@ func (b *source) keepTrailers() {
 			b.trailers.AddString(exchange.NameOf(name), v)
 		}
 	}
+	ingress.DropLookalikes(&b.trailers)
 }
 
 // Ready implements exchange.Source.
