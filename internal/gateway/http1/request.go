@@ -226,6 +226,7 @@ func (o *connOptions) read(value []byte, req *exchange.Head) error {
 			o.upgrade = true
 		case !h1.Token(e) || (notNominated &^ (1 << exchange.IDOther)).Has(exchange.IDOf(e)):
 			err = errNominated
+		case exchange.HopByHop.Has(exchange.IDOf(e)): // removed in any case, and Connection is being read
 		default:
 			req.DelNamed(e)
 		}

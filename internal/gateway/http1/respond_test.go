@@ -80,6 +80,7 @@ func TestRespond(t *testing.T) {
 			"fields of the connection", get, "HTTP/1.1 200 OK\r\nConnection: X, Keep-Alive\r\nX: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nProxy-Authenticate: b\r\nY: 2\r\nX-Request-Id: theirs 4567890123456789012345678\r\nContent-Length: 0\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nY: 2\r\nContent-Length: 0\r\n\r\n",
 		},
+		{"Connection names itself", get, "HTTP/1.1 200 OK\r\nConnection: connection\r\nConnection: X\r\nX: 1\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
 		{
 			"informational", get, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 			"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",

@@ -138,6 +138,9 @@ func TestBothSides(t *testing.T) {
 			w.Header().Set("Trailer", "X-Sum")
 			n, _ := io.Copy(w, r.Body)
 			w.Header().Set("X-Sum", strconv.FormatInt(n, 10)+r.Trailer.Get("X-End"))
+			if v := r.Trailer["X_api_key"]; len(v) > 0 {
+				t.Errorf("trailers %v", r.Trailer)
+			}
 		}, setup{})
 		c := g.client(t)
 		var wg sync.WaitGroup
@@ -156,7 +159,7 @@ func TestBothSides(t *testing.T) {
 				}
 				end := ""
 				if i%2 == 0 && size > 0 {
-					req.Trailer = http.Header{"X-End": {"end"}}
+					req.Trailer = http.Header{"X-End": {"end"}, "X_api_key": {"1"}}
 					end = "end"
 				}
 				res, err := c.Do(req)
@@ -222,6 +225,10 @@ func TestEvents(t *testing.T) {
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			_, _ = io.WriteString(w, "not what goes through a tunnel")
+			return
+		}
 		if r.URL.Path == "/no" || r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Sec-Websocket-Key") == "" {
 			http.Error(w, "no", http.StatusForbidden)
 			return
@@ -248,5 +255,9 @@ func TestTunnel(t *testing.T) {
 	r.request(3, false, "CONNECT /no", ":protocol: websocket")
 	if all, _ := r.until(over(3)); all[3].status != "403 " {
 		t.Errorf("%+v", all[3])
+	}
+	r.request(5, false, "CONNECT /body", ":protocol: websocket")
+	if all, _ := r.until(over(5)); all[5].status != "502 " {
+		t.Errorf("a response without a tunnel: %+v", all[5])
 	}
 }

@@ -16,6 +16,11 @@ var errGone = errors.New("the client does not take the response")
 // Respond implements exchange.Down.
 func (s *stream) Respond(x *exchange.Exchange, body exchange.Source) {
 	x.SpeakGRPC()
+	if s.tunnel && ingress.NoTunnel(x) {
+		closeSource(body)
+		body = nil
+		x.Refuse(exchange.UpstreamProtocol, "")
+	}
 	local, answered := x.LocalAnswer()
 	switch {
 	case x.Refused():

@@ -7,11 +7,19 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/gateway/ingress"
 )
 
 // Respond implements exchange.Down.
 func (st *stream) Respond(x *exchange.Exchange, body exchange.Source) {
 	x.SpeakGRPC()
+	if extended(st.r) && ingress.NoTunnel(x) {
+		if body != nil {
+			body.Close()
+			body = nil
+		}
+		x.Refuse(exchange.UpstreamProtocol, "")
+	}
 	local, answered := x.LocalAnswer()
 	if answered {
 		if body != nil {

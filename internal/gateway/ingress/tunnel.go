@@ -53,6 +53,13 @@ func SetTunnel(x *exchange.Exchange, protocol []byte) error {
 	return nil
 }
 
+// NoTunnel tells whether a backend has answered an extended CONNECT with success, but without switching protocols. The client must
+// not see that success: it would take what is the body of a response for what comes through a tunnel.
+func NoTunnel(x *exchange.Exchange) bool {
+	_, own := x.LocalAnswer()
+	return !own && x.Status/100 == 2
+}
+
 // EndTunnel takes what belongs to HTTP/1.1 alone out of the answer to an extended CONNECT. An answer of 101 stands for 200
 // there, which the caller sends.
 func EndTunnel(x *exchange.Exchange) { x.Resp.Del(webSocketAccept) }
