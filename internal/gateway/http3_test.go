@@ -7,12 +7,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,4 +111,45 @@ func TestHTTP3(t *testing.T) {
 	if err := n.RemoveListener(t.Context(), "second"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestHTTP3PortIsGivenAway hands over while a stream of HTTP/3 goes on: the port becomes free all the same, soon.
+func TestHTTP3PortIsGivenAway(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile, roots := selfSigned(t)
+	n := startNode(t, nil, func(o *Options) {
+		o.HTTPSAddr, o.HTTP3, o.CertFile, o.KeyFile = "127.0.0.1:0", true, certFile, keyFile
+	})
+	n.apply(n.world())
+	h3 := &qhttp3.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "api.example.com"}}
+	defer h3.Close()
+	address := n.Addresses()["https"]
+	body, send := io.Pipe()
+	defer send.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+address+"/open/x", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "api.example.com"
+	cut := make(chan error, 1)
+	go func() {
+		_, err := h3.RoundTrip(req)
+		cut <- err
+	}()
+	if _, err := send.Write([]byte("the stream is there")); err != nil {
+		t.Fatal(err)
+	}
+	var retired sync.WaitGroup
+	retired.Go(func() { _ = n.Retire(t.Context()) })
+	eventually(t, func() bool {
+		c, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", address)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	})
+	if err := <-cut; err == nil {
+		t.Error("the stream has been answered")
+	}
+	retired.Wait()
 }

@@ -138,7 +138,7 @@ func (g *Gateway) Freeze() (counts []byte, err error) { return g.counts.freeze()
 func (g *Gateway) Thaw() { g.counts.thaw() }
 
 // Retire hands the traffic over to another process, which listens on the same sockets: this one takes no more connections,
-// those that it has may finish within RetireLimit. It returns when none is left; Stop must still be called, and also cuts
+// those that it has may finish within RetireLimit; those of HTTP/3, whose port cannot be shared, within a second. It returns when none is left; Stop must still be called, and also cuts
 // Retire short. There is no way back. The health checks go on as they are, for they speak of the node and not of this
 // process.
 func (g *Gateway) Retire(ctx context.Context) error {
@@ -152,7 +152,7 @@ func (g *Gateway) Retire(ctx context.Context) error {
 	faults := make([]error, len(doors))
 	var done sync.WaitGroup
 	for i, d := range doors {
-		done.Go(func() { faults[i] = d.leave(ctx) })
+		done.Go(func() { faults[i] = d.leave(ctx, portGrace) })
 	}
 	done.Wait()
 	g.doors.wait() // also for listeners that were removed before

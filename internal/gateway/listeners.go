@@ -481,7 +481,7 @@ func (ds *doors) retireLocked(d *door) {
 	ds.serving.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), ds.g.opts.RetireLimit)
 		defer cancel()
-		err := d.leave(ctx)
+		err := d.leave(ctx, 0)
 		ds.mu.Lock()
 		delete(ds.retiring, d)
 		ds.mu.Unlock()
@@ -496,17 +496,28 @@ func (ds *doors) retireLocked(d *door) {
 // waits longer between two requests must cope with a connection that is closed while it is idle; all of them can.
 const leaveGrace = 5 * time.Second
 
+// portGrace is how long requests of HTTP/3 have to end when another process waits for the port, which answers to nobody
+// meanwhile. What takes longer is cut: one stream of events would otherwise keep HTTP/3 away for as long as it lasts.
+const portGrace = time.Second
+
 // leave lets the connections of a door that was stopped finish: with their next response, and if they are idle after a
-// while.
-func (d *door) leave(ctx context.Context) error {
+// while. Those of HTTP/3 are cut after a time that is not 0.
+func (d *door) leave(ctx context.Context, http3Grace time.Duration) error {
 	for _, e := range d.engines() {
 		e.Leave(true)
 	}
 	if h3 := d.http3; h3 != nil {
 		// Its port cannot be shared: whoever takes over waits for it.
-		var early sync.WaitGroup
-		early.Go(func() { _ = h3.Drain(ctx) }) // what comes of it shows below
-		defer early.Wait()
+		early, cancel := ctx, context.CancelFunc(func() {})
+		if http3Grace > 0 {
+			early, cancel = context.WithTimeout(ctx, http3Grace)
+		}
+		var drained sync.WaitGroup
+		drained.Go(func() {
+			defer cancel()
+			_ = h3.Drain(early) // that it was too slow is as it is to be, that ctx has ended shows below
+		})
+		defer drained.Wait()
 	}
 	<-d.listener.Stopped()
 	until := time.Now().Add(leaveGrace)

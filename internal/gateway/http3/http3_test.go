@@ -557,3 +557,59 @@ func TestPatient(t *testing.T) {
 	}
 	running.Wait()
 }
+
+// TestDrainKeepsNobodyWaiting shows that a connection which comes while the server drains is served or closed, or not made at
+// all: it does not wait for an answer that never comes.
+func TestDrainKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	begun := make(chan struct{}, 1)
+	r := start(t, http3.Options{}, func(x *exchange.Exchange, d exchange.Down) {
+		if string(x.Path) == "/slow" {
+			begun <- struct{}{}
+			<-release
+		}
+		x.Answer(200, []byte("done"))
+		d.Respond(x, nil)
+	})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		if resp, body := r.do(t, "GET", "/slow", nil); resp.StatusCode != 200 || body != "done" {
+			t.Errorf("the request that was under way: %s %q", resp.Status, body)
+		}
+	})
+	<-begun
+	busy.Go(func() {
+		if err := r.Drain(t.Context()); err != nil {
+			t.Errorf("Drain: %v", err)
+		}
+	})
+	config := &tls.Config{RootCAs: r.roots, ServerName: "a.test", NextProtos: []string{qhttp3.NextProtoH3}}
+	visit := func() (connected bool) {
+		dialCtx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		conn, err := quic.DialAddr(dialCtx, r.Addr().String(), config, nil)
+		if err != nil {
+			return false
+		}
+		defer conn.CloseWithError(0, "")
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, "GET", r.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := new(qhttp3.Transport).NewClientConn(conn).RoundTrip(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			t.Error("a connection that was made is neither served nor closed")
+		}
+		return true
+	}
+	for visit() && !t.Failed() { // until connections are no longer made
+	}
+	close(release)
+	busy.Wait()
+}

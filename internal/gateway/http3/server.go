@@ -116,6 +116,10 @@ type Server struct {
 	clients map[*client]struct{}  // guarded by mu
 	bound   atomic.Pointer[bound] // set with mu held; nil while the address is waited for
 	closed  chan struct{}         // closed with mu held
+
+	served  chan struct{} // closed when no more connections are taken from the queue
+	refusal sync.Once
+	refused sync.WaitGroup
 }
 
 // bound is what there is once the socket is.
@@ -140,7 +144,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, metrics: newMetrics(o.Registerer), clients: map[*client]struct{}{}, closed: make(chan struct{})}
+	s := &Server{opts: o, metrics: newMetrics(o.Registerer), clients: map[*client]struct{}{}, closed: make(chan struct{}), served: make(chan struct{})}
 	s.Reconfigure(o)
 	s.http = &qhttp3.Server{
 		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: o.MaxHead, IdleTimeout: o.Timeouts.Idle,
@@ -272,8 +276,9 @@ func (s *Server) Bound() bool { return s.bound.Load() != nil }
 // bindPause is the time between two attempts to get an address that is in use.
 const bindPause = 100 * time.Millisecond
 
-// Run serves until Drain, Close or the end of ctx. The latter only ends waiting for an address.
+// Run serves until Drain, Close or the end of ctx. The latter only ends waiting for an address. It is called once.
 func (s *Server) Run(ctx context.Context) error {
+	defer close(s.served)
 	retry := time.NewTicker(bindPause)
 	defer retry.Stop()
 	for !s.Bound() {
@@ -294,17 +299,20 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// The times of draining: how long a connection without requests stays open after GOAWAY, for requests that were on their
-// way to be told that they are safe to repeat, and after its last request, for the rest of the response to arrive, which
-// closing the connection would throw away; and how often is looked for such connections.
+// The times of draining: how long handshakes that are under way may take to become connections that are served; how long a
+// connection without requests stays open after GOAWAY, for requests that were on their way to be told that they are safe to
+// repeat, and after its last request, for the rest of the response to arrive, which closing the connection would throw away;
+// and how often is looked for such connections.
 const (
-	goAwayGrace = 500 * time.Millisecond
-	drainLook   = 50 * time.Millisecond
+	handshakeGrace = 200 * time.Millisecond
+	goAwayGrace    = 500 * time.Millisecond
+	drainLook      = 50 * time.Millisecond
 )
 
 // Drain ends the service: clients are told to open no more requests here (GOAWAY), those that are under way end, and
 // connections without any are closed. What is left when ctx ends is cut off. The error is the context's.
 func (s *Server) Drain(ctx context.Context) error {
+	s.refuse()
 	ended := make(chan error, 1)
 	go func() { ended <- s.http.Shutdown(ctx) }()
 	look := time.NewTicker(drainLook)
@@ -319,6 +327,35 @@ func (s *Server) Drain(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// refuse ends the taking of connections. Packets of later ones are not answered, so that whoever takes over the port finds
+// their clients asking again. quic-go's server leaves alone what it finds in its queue when it shuts down: such clients would
+// wait for their own time-out. So the queue is emptied before, as far as handshakes are done soon, and closed after.
+func (s *Server) refuse() {
+	b := s.bound.Load()
+	if b == nil {
+		return
+	}
+	s.refusal.Do(func() {
+		s.refused.Go(func() { _ = b.accept.Close() }) // waits for handshakes
+		soon := time.NewTimer(handshakeGrace)
+		defer soon.Stop()
+		select {
+		case <-s.served:
+			return
+		case <-soon.C:
+		}
+		s.refused.Go(func() {
+			for {
+				c, err := b.accept.Accept(context.Background())
+				if err != nil { // the queue is closed and empty
+					return
+				}
+				_ = c.CloseWithError(quic.ApplicationErrorCode(qhttp3.ErrCodeNoError), "the gateway shuts down")
+			}
+		})
+	})
 }
 
 // Leave does nothing: HTTP/3 has no way to end a connection with a response that could be taken back. CloseIdle and Drain
@@ -355,6 +392,7 @@ func (s *Server) Close() error {
 	if b := s.bound.Load(); b != nil {
 		err = errors.Join(err, b.close())
 	}
+	s.refused.Wait()
 	return err
 }
 
