@@ -67,6 +67,15 @@ func (c *Conn) Ask(out, more, in []byte, written func()) (n int, sent bool, err 
 	r.asking, r.wrote, r.sent = true, false, false
 	r.out, r.more, r.in, r.written, r.n, r.err = out, more, in, written, 0, nil
 	err = c.rawRead()
+	if !r.wrote && errors.Is(err, ErrTimeout) {
+		// On a busy machine the time for the answer can be over before the question is asked.
+		n, writeErr := c.WriteAll(out, more, nil)
+		if r.sent = n > 0; writeErr != nil {
+			err = writeErr
+		} else if written != nil {
+			written()
+		}
+	}
 	r.out, r.more, r.in, r.written = nil, nil, nil, nil
 	return r.n, r.sent, err
 }

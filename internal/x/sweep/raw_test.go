@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -91,6 +92,30 @@ func TestAskFails(t *testing.T) {
 	c.Conn.Close()
 	if n, sent, err := c.Ask([]byte("a"), nil, p, nil); n != 0 || sent || err == nil {
 		t.Errorf("Ask on a closed connection = %d, %t, %v", n, sent, err)
+	}
+}
+
+// TestAskLate asks when the deadline has passed already: all is sent, and the answer can be waited for.
+func TestAskLate(t *testing.T) {
+	t.Parallel()
+	c, there := pair(t)
+	c.ArmRead(time.Millisecond)
+	for c.readBy.Load() > 0 {
+		runtime.Gosched()
+	}
+	if n, sent, err := c.Ask([]byte("a"), []byte("b"), make([]byte, 1), nil); n != 0 || !sent || !errors.Is(err, ErrTimeout) {
+		t.Fatalf("Ask = %d, %t, %v, want ErrTimeout and that it is sent", n, sent, err)
+	}
+	p := make([]byte, 2)
+	if _, err := io.ReadFull(there, p); err != nil || string(p) != "ab" {
+		t.Fatalf("what arrives is %q, %v", p, err)
+	}
+	if _, err := there.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	c.ArmRead(10 * time.Second)
+	if n, err := c.Read(p); n != 1 || err != nil {
+		t.Errorf("Read after that = %d, %v", n, err)
 	}
 }
 
