@@ -30,6 +30,9 @@ type draining struct {
 // ErrStopping is the error of changes to a gateway that is being stopped.
 var ErrStopping = errors.New("the gateway is being stopped")
 
+// closeIdleEvery is how often idle connections are looked for while the gateway drains: those of HTTP/3 end in no other way.
+const closeIdleEvery = time.Second
+
 // Drain takes the gateway out of service and leaves the process as it is: the health checks say draining, so that load
 // balancers send nothing more; every response ends its connection; after DrainDelay idle connections are closed too.
 // Connections that still come in are served. Status tells when none is left. Calling it again changes nothing.
@@ -44,11 +47,18 @@ func (g *Gateway) Drain() error {
 	}
 	g.core.health.SetDraining(true)
 	g.leave(true)
-	g.drain.timer = time.AfterFunc(g.opts.DrainDelay, func() {
+	var t *time.Timer
+	t = time.AfterFunc(g.opts.DrainDelay, func() {
 		for _, e := range g.doors.engines() {
 			e.CloseIdle()
 		}
+		g.drain.mu.Lock()
+		defer g.drain.mu.Unlock()
+		if g.drain.timer == t && !g.drain.final {
+			t.Reset(closeIdleEvery)
+		}
 	})
+	g.drain.timer = t
 	g.opts.Log.Info("draining", "delay", g.opts.DrainDelay)
 	return nil
 }

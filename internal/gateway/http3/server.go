@@ -235,7 +235,7 @@ type client struct {
 	rules  *ingress.Rules
 	tls    *exchange.TLS
 	active atomic.Int32 // requests that are under way
-	ended  atomic.Int64 // when the last one ended, in Unix nanoseconds
+	ended  atomic.Int64 // when the last one did, or the connection began, in Unix nanoseconds
 	mu     sync.Mutex
 	ids    exchange.IDGenerator // guarded by mu
 }
@@ -250,6 +250,7 @@ func (s *Server) connContext(ctx context.Context, c *quic.Conn) context.Context 
 		peer.Client = peer.rules.Client(a.AddrPort())
 	}
 	peer.ids.Seed(rand.Uint64(), rand.Uint64())
+	peer.ended.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	s.clients[&peer] = struct{}{}
 	s.mu.Unlock()
@@ -323,7 +324,7 @@ func (s *Server) Drain(ctx context.Context) error {
 			return errors.Join(err, s.Close())
 		case now := <-look.C:
 			if now.Sub(began) > goAwayGrace {
-				s.closeIdle(now)
+				s.closeIdle(now, goAwayGrace)
 			}
 		}
 	}
@@ -362,18 +363,21 @@ func (s *Server) refuse() {
 // end connections.
 func (s *Server) Leave(bool) {}
 
-// CloseIdle closes the connections that have been without requests for a while.
-func (s *Server) CloseIdle() { s.closeIdle(time.Now()) }
+// longIdle is how long a connection must have been without requests to be closed without a warning.
+const longIdle = 3 * time.Second
+
+// CloseIdle closes the connections that have been without requests for some seconds.
+func (s *Server) CloseIdle() { s.closeIdle(time.Now(), longIdle) }
 
 // Connections is the number of open connections, handshakes included.
 func (s *Server) Connections() int { return int(s.open.Load()) }
 
-// closeIdle closes the connections that have been without requests for a while.
-func (s *Server) closeIdle(now time.Time) {
+// closeIdle closes the connections that have been without requests for that long.
+func (s *Server) closeIdle(now time.Time, idle time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.clients {
-		if c.active.Load() == 0 && now.Sub(time.Unix(0, c.ended.Load())) > goAwayGrace {
+		if c.active.Load() == 0 && now.Sub(time.Unix(0, c.ended.Load())) > idle {
 			_ = c.conn.CloseWithError(quic.ApplicationErrorCode(qhttp3.ErrCodeNoError), "the gateway shuts down")
 		}
 	}
