@@ -11,12 +11,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/big"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,43 +51,44 @@ func eventually(t testing.TB, what string, try func() error) {
 	}
 }
 
-// rig is a control node in this process, a gateway in one of its own, and two backends.
+// rig is a control node in this process, a gateway in one of its own, and two backends of each kind.
 type rig struct {
 	t        testing.TB
 	dir      string
 	control  *client.Client
 	backends [2]string // addresses
+	grpcs    [2]string // of backends for gRPC
 	admin    *operate.Client
 	addr     map[string]string // of the gateway
 	roots    *x509.CertPool
 	ca       *authority
 	args     []string
 	ended    []chan struct{} // of the processes that this test started itself
+	history  *history
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), ca: newAuthority(t)}
+	r := &rig{t: t, dir: t.TempDir(), ca: newAuthority(t), history: new(history)}
 	r.roots = x509.NewCertPool()
 	r.roots.AddCert(r.ca.cert)
 	for i := range r.backends {
-		srv := httptest.NewServer(backend())
-		t.Cleanup(srv.Close)
-		r.backends[i] = srv.Listener.Addr().String()
+		r.backends[i], r.grpcs[i] = startBackend(t), startGRPC(t)
 	}
 	link := r.startControl()
-	r.apply(base + r.backend(0))
+	r.apply(base + r.changing(0))
 	token, err := r.control.CreateJoinToken(t.Context(), v1.DefaultOrganization, v1.JoinTokenRequest{GatewayGroup: "eu"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.write("join.token", token.Token)
 	r.newCertificate()
+	r.writeConfig(0)
 	r.args = []string{
 		"gateway", "--data", r.path("gw"), "--control", link, "--join-token-file", r.path("join.token"),
 		"--http-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
 		"--tls-cert-file", r.path("cert.pem"), "--tls-key-file", r.path("key.pem"),
-		"--ready-file", r.path("ready.json"), "--access-log", r.path("access.log"),
+		"--ready-file", r.path("ready.json"), "--access-log", r.path("access.log"), "--config", r.path("gateway.yaml"),
 	}
 	r.admin = operate.NewClient(r.path("gw"))
 	t.Cleanup(r.end)
@@ -255,20 +252,6 @@ func gone(pid int) func() error {
 	}
 }
 
-// rss is the resident memory of a process in bytes; 0 if it is gone.
-func rss(pid int) (n int64) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			_, _ = fmt.Sscan(rest, &n)
-		}
-	}
-	return n << 10
-}
-
 // authority signs certificates.
 type authority struct {
 	cert *x509.Certificate
@@ -323,71 +306,14 @@ func (r *rig) newCertificate() int64 {
 	return r.ca.last
 }
 
-// backend answers what the traffic asks.
-func backend() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /soak/items/{id}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "item %s", r.PathValue("id")) })
-	mux.HandleFunc("POST /soak/echo", func(w http.ResponseWriter, r *http.Request) {
-		b, err := io.ReadAll(r.Body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		_, _ = w.Write(b)
-	})
-	mux.HandleFunc("GET /{api}/events", events)
-	mux.HandleFunc("GET /{api}/talk", talk)
-	return mux
-}
+// drainDelay is how long clients have to leave with a response when the gateway drains.
+const drainDelay = 3 * time.Second
 
-// eventPause is the time between two events of a stream.
-const eventPause = 50 * time.Millisecond
-
-// events sends as many server-sent events as the query wants, or until the client leaves.
-func events(w http.ResponseWriter, r *http.Request) {
-	n, err := strconv.Atoi(r.URL.Query().Get("n"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	tick := time.NewTicker(eventPause)
-	defer tick.Stop()
-	for i := range n {
-		fmt.Fprintf(w, "data: %d\n\n", i)
-		if http.NewResponseController(w).Flush() != nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
-
-// talk switches to WebSocket as far as a proxy can see, and says again what it hears.
-func talk(w http.ResponseWriter, r *http.Request) {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		http.Error(w, "upgrade to websocket", http.StatusUpgradeRequired)
-		return
-	}
-	c, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	_, _ = io.Copy(c, buffered)
-}
-
-// dial connects to a listener of the gateway.
-func (r *rig) dial(name string) (net.Conn, error) {
-	c, err := (&net.Dialer{Timeout: patience}).Dial("tcp", r.addr[name])
-	if err != nil {
-		return nil, err
-	}
-	return c, c.SetDeadline(time.Now().Add(patience))
+// writeConfig writes the configuration file of the gateway, whose listener "partner" has other settings each time.
+func (r *rig) writeConfig(n int) {
+	r.t.Helper()
+	r.write("gateway.yaml", fmt.Sprintf("drain-delay: %v\nlistener:\n"+
+		"  - {name: partner, address: \"127.0.0.1:0\", tls: true, http3: true, max-conns: %d}\n", drainDelay, 1000+n))
 }
 
 // base is all that does not change.
@@ -416,22 +342,50 @@ spec: {basePath: /soak, backend: soak, backendPath: /soak}
 kind: Deployment
 metadata: {name: soak-prod}
 spec: {api: soak, environment: prod}
+---
+kind: API
+metadata: {name: soak2}
+spec: {basePath: /soak2, backend: soak2, backendPath: /soak}
+---
+kind: Deployment
+metadata: {name: soak2-prod}
+spec: {api: soak2, environment: prod}
+---
+kind: API
+metadata: {name: grpc}
+spec: {basePath: /grpc.testing.TestService, backend: grpc, backendPath: /grpc.testing.TestService}
+---
+kind: Deployment
+metadata: {name: grpc-prod}
+spec: {api: grpc, environment: prod}
 `
 
-// backend makes the endpoints of the backend one of the two, the other, or both.
-func (r *rig) backend(n int) string {
-	addresses := [][]string{{r.backends[0]}, {r.backends[0], r.backends[1]}, {r.backends[1]}, {r.backends[1], r.backends[0]}}[n%4]
-	var all []string
-	for _, a := range addresses {
-		all = append(all, fmt.Sprintf("{address: %q}", a))
-	}
-	return fmt.Sprintf(`
+// changing is what change n makes different: the endpoints of each backend are one of two, both, or the other; how requests are
+// spread over them, and how long connections are kept; and an API that shows which change is in force.
+func (r *rig) changing(n int) string {
+	method := []string{"roundRobin", "leastRequests", "random"}[n%3]
+	var b strings.Builder
+	for name, all := range map[string][2]string{"soak": r.backends, "soak2": r.backends, "grpc": r.grpcs} {
+		version := map[bool]string{true: "1.1", false: "2"}[name == "soak"]
+		var endpoints []string
+		for _, i := range [][]int{{0}, {0, 1}, {1}, {1, 0}}[n%4] {
+			endpoints = append(endpoints, fmt.Sprintf("{address: %q}", all[i]))
+		}
+		fmt.Fprintf(&b, `
 ---
 apiVersion: hansa.dev/v1
 kind: Backend
-metadata: {name: soak}
-spec: {endpoints: [%s]}
+metadata: {name: %s}
+spec:
+  httpVersion: "%s"
+  endpoints: [%s]
+  loadBalancing: {method: %s}
+  connections: {idleTimeout: %ds}
+`, name, version, strings.Join(endpoints, ", "), method, 20+n/6%2)
+	}
+	fmt.Fprintf(&b, `
 ---
+apiVersion: hansa.dev/v1
 kind: API
 metadata: {name: marker}
 spec: {basePath: /marker, policies: {request: [respond: {status: 200, body: "%d"}]}}
@@ -439,5 +393,6 @@ spec: {basePath: /marker, policies: {request: [respond: {status: 200, body: "%d"
 kind: Deployment
 metadata: {name: marker-prod}
 spec: {api: marker, environment: prod}
-`, strings.Join(all, ", "), n)
+`, n)
+	return b.String()
 }

@@ -2,14 +2,12 @@ package soak
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"net/http"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,380 +19,214 @@ import (
 type protocol struct {
 	name    string
 	workers int
-	// work does one piece of work, whole: stop does not cut it short, it tells streams without an end to end. It returns
-	// how many requests there were, and the first that failed.
-	work func(r *rig, stop <-chan struct{}) (int, error)
+	work    func(k *task) error // does one piece of work, whole
 }
 
+// protocols are all kinds of traffic. The backend of /soak speaks HTTP/1.1, that of /soak2 HTTP/2. What is called long lasts
+// as long as the soak, over all that happens meanwhile.
 func protocols() []protocol {
+	return slices.Concat(requests(), bodies(), streams(), tunnels(), calls(), http3s())
+}
+
+func requests() []protocol {
 	return []protocol{
-		{"http1", 2, func(r *rig, _ <-chan struct{}) (int, error) { return r.session("http", 1+rand.IntN(50)) }},
-		{"http1-short", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.session("http", 1) }},
-		{"tls", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.session("https", 1+rand.IntN(20)) }},
-		{"http2", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.http2(1 + rand.IntN(50)) }},
-		{"http2-sse-long", 1, func(r *rig, stop <-chan struct{}) (int, error) { return r.http2Until(stop) }},
-		{"post", 1, func(r *rig, _ <-chan struct{}) (int, error) { return r.post() }},
-		{"sse", 4, func(r *rig, _ <-chan struct{}) (int, error) { return r.sse("/soak", 20+rand.IntN(60)) }},
-		{"sse-long", 2, func(r *rig, stop <-chan struct{}) (int, error) { return r.sseUntil("/soak", stop) }},
-		{"websocket", 2, func(r *rig, stop <-chan struct{}) (int, error) { return r.websocket("/soak", 40, stop) }},
-		{"websocket-long", 2, func(r *rig, stop <-chan struct{}) (int, error) { return r.websocket("/soak", 1<<30, stop) }},
+		{"http1", 2, func(k *task) error { return k.session("http", "/soak", 1+rand.IntN(50), 0) }},
+		{"http1-short", 1, func(k *task) error { return k.session("http", "/soak", 1, 0) }},
+		{"http1-idle", 2, func(k *task) error { return k.session("http", "/soak", 50, idlePause) }},
+		{"http1-backend2", 1, func(k *task) error { return k.session("http", "/soak2", 1+rand.IntN(50), 0) }},
+		{"tls13-resumed", 1, func(k *task) error { return k.resumed(tls.VersionTLS13) }},
+		{"tls12-resumed", 1, func(k *task) error { return k.resumed(tls.VersionTLS12) }},
+		{"tls-partner", 1, func(k *task) error { return k.session("partner", "/soak", 1+rand.IntN(50), 0) }},
+		{"http2", 1, func(k *task) error { return k.http2("https", "/soak", 1+rand.IntN(50)) }},
+		{"http2-parallel", 1, func(k *task) error { return k.http2Parallel("/soak", 1+rand.IntN(30), 10) }},
+		{"http2-backend2", 1, func(k *task) error { return k.http2Parallel("/soak2", 1+rand.IntN(30), 10) }},
+		{"http2-partner", 1, func(k *task) error { return k.http2("partner", "/soak", 1+rand.IntN(50)) }},
+		{"h2c", 1, func(k *task) error { return k.http2("http", "/soak", 1+rand.IntN(50)) }},
 	}
 }
 
-// pace is the pause of a worker between two requests, so that the traffic leaves the processor to what is tested.
-const pace = 2 * time.Millisecond
+// swift and slow are large bodies; slow ones take some five seconds.
+func swift() *body { return &body{left: 2<<20 + rand.IntN(2<<20), piece: 64 << 10, pause: pace} }
+func slow() *body  { return &body{left: 1 << 20, piece: 10 << 10, pause: 50 * time.Millisecond} }
 
-// open connects to a listener, over TLS if that is its name.
-func (r *rig) open(listener string) (net.Conn, error) {
-	c, err := r.dial(listener)
-	if err != nil || listener == "http" {
-		return c, err
-	}
-	tc := tls.Client(c, &tls.Config{RootCAs: r.roots, ServerName: hostname, NextProtos: []string{"http/1.1"}})
-	if err := tc.Handshake(); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("handshake: %w", err)
-	}
-	return tc, nil
-}
-
-// session sends requests on one connection. A client of net/http would hide failures by sending requests again.
-func (r *rig) session(listener string, requests int) (int, error) {
-	c, err := r.open(listener)
-	if err != nil {
-		return 1, err
-	}
-	defer c.Close()
-	in := bufio.NewReader(c)
-	for i := range requests {
-		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-			return i, err
-		}
-		closing, err := get(c, in, fmt.Sprintf("/soak/items/%d", i), fmt.Sprintf("item %d", i))
-		if err != nil {
-			return i + 1, fmt.Errorf("request %d of a connection: %w", i+1, err)
-		}
-		if closing {
-			return i + 1, nil
-		}
-		wait(pace)
-	}
-	return requests, nil
-}
-
-func wait(d time.Duration) { <-time.After(d) }
-
-// get sends one request and tells whether the connection ends with it.
-func get(c io.Writer, in *bufio.Reader, path, want string) (closing bool, err error) {
-	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, hostname); err != nil {
-		return false, err
-	}
-	resp, err := http.ReadResponse(in, nil)
-	if err != nil {
-		return false, err
-	}
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return false, err
-	}
-	if resp.StatusCode != http.StatusOK || string(body) != want {
-		return false, fmt.Errorf("%s is answered with %d %q", path, resp.StatusCode, body)
-	}
-	return resp.Close, nil
-}
-
-// newHTTP2 returns a client of HTTP/2 alone, with a connection of its own. It sends a request again only if the gateway has
-// said that it did not look at it (RFC 9113, section 6.8).
-func (r *rig) newHTTP2() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	return &http.Transport{
-		Protocols: protocols, TLSClientConfig: &tls.Config{RootCAs: r.roots, ServerName: hostname},
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", r.addr["https"])
-		},
+func bodies() []protocol {
+	return []protocol{
+		{"post", 1, func(k *task) error { return k.post("/soak") }},
+		{"post-backend2", 1, func(k *task) error { return k.post("/soak2") }},
+		{"large", 1, func(k *task) error { return k.large("http", "/soak", swift()) }},
+		{"large-tls", 1, func(k *task) error { return k.large("https", "/soak", swift()) }},
+		{"large-http2", 1, func(k *task) error { return k.largeHTTP2("/soak", swift()) }},
+		{"large-backend2", 1, func(k *task) error { return k.largeHTTP2("/soak2", swift()) }},
+		{"large-slow", 2, func(k *task) error { return k.large("http", "/soak", slow()) }},
+		{"large-slow-http2", 1, func(k *task) error { return k.largeHTTP2("/soak", slow()) }},
+		{"large-slow-backend2", 1, func(k *task) error { return k.large("http", "/soak2", slow()) }},
 	}
 }
 
-// http2 sends requests on one connection.
-func (r *rig) http2(requests int) (int, error) {
-	client := r.newHTTP2()
-	defer client.CloseIdleConnections()
-	for i := range requests {
-		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s/soak/items/%d", hostname, i), nil)
-		if err != nil {
-			return i, err
-		}
-		resp, err := client.RoundTrip(req)
-		if err != nil {
-			return i + 1, err
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if want := fmt.Sprintf("item %d", i); err != nil || resp.StatusCode != http.StatusOK || string(body) != want || resp.ProtoMajor != 2 {
-			return i + 1, fmt.Errorf("%s is answered with %s %d %q, %v", req.URL.Path, resp.Proto, resp.StatusCode, body, err)
-		}
-		wait(pace)
-	}
-	return requests, nil
-}
-
-// http2Until reads a stream of events until it is to stop.
-func (r *rig) http2Until(stop <-chan struct{}) (int, error) {
-	client := r.newHTTP2()
-	defer client.CloseIdleConnections()
-	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("https://%s/soak/events?n=%d", hostname, 1<<30), nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := client.RoundTrip(req)
-	if err != nil {
-		return 1, err
-	}
-	defer resp.Body.Close()
-	in := bufio.NewReader(resp.Body)
-	for i := 0; ; i++ {
-		line, err := in.ReadString('\n')
-		if err == nil {
-			_, err = in.ReadString('\n') // the empty line
-		}
-		if want := fmt.Sprintf("data: %d\n", i); err != nil || line != want {
-			return 1, fmt.Errorf("after %d events: %q, %v", i, line, err)
-		}
-		select {
-		case <-stop:
-			return 1, nil
-		default:
-		}
+func streams() []protocol {
+	return []protocol{
+		{"sse", 2, func(k *task) error { return k.sse("http", "/soak", 20+rand.IntN(60)) }},
+		{"sse-http2", 2, func(k *task) error { return k.sseHTTP2("https", "/soak", 20+rand.IntN(60)) }},
+		{"sse-partner", 1, func(k *task) error { return k.sse("partner", "/soak", 20+rand.IntN(60)) }},
+		{"sse-long", 1, func(k *task) error { return k.sse("http", "/soak", endless) }},
+		{"sse-tls-long", 1, func(k *task) error { return k.sse("https", "/soak", endless) }},
+		{"sse-http2-long", 1, func(k *task) error { return k.sseHTTP2("https", "/soak", endless) }},
+		{"sse-backend2-long", 1, func(k *task) error { return k.sse("http", "/soak2", endless) }},
+		{"sse-http2-backend2-long", 1, func(k *task) error { return k.sseHTTP2("https", "/soak2", endless) }},
+		{"sse-partner-long", 1, func(k *task) error { return k.sseHTTP2("partner", "/soak", endless) }},
 	}
 }
 
-// post sends bodies, chunked and in pieces.
-func (r *rig) post() (int, error) {
-	c, err := r.open("http")
-	if err != nil {
-		return 1, err
-	}
-	defer c.Close()
-	in := bufio.NewReader(c)
-	piece := bytes.Repeat([]byte("0123456789abcdef"), 256)
-	for i := range 5 {
-		fmt.Fprintf(c, "POST /soak/echo HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n\r\n", hostname)
-		for range 4 {
-			fmt.Fprintf(c, "%x\r\n%s\r\n", len(piece), piece)
-			wait(pace)
-		}
-		if _, err := fmt.Fprint(c, "0\r\n\r\n"); err != nil {
-			return i + 1, err
-		}
-		resp, err := http.ReadResponse(in, nil)
-		if err != nil {
-			return i + 1, err
-		}
-		body, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusOK || len(body) != 4*len(piece) {
-			return i + 1, fmt.Errorf("a body is answered with %d and %d bytes, %v", resp.StatusCode, len(body), err)
-		}
-		if resp.Close {
-			return i + 1, nil
-		}
-	}
-	return 5, nil
-}
-
-// stream is a response that goes on.
-type stream struct {
-	c    net.Conn
-	body *bufio.Reader
-	next int
-}
-
-// openEvents begins a stream of events.
-func (r *rig) openEvents(api, key string, n int) (*stream, error) {
-	c, err := r.open("http")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := fmt.Fprintf(c, "GET %s/events?n=%d HTTP/1.1\r\nHost: %s\r\nX-API-Key: %s\r\n\r\n", api, n, hostname, key); err != nil {
-		return nil, err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("a stream is answered with %s", resp.Status)
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return &stream{c: c, body: bufio.NewReader(resp.Body)}, nil
-}
-
-// event reads the next event, which must be the right one.
-func (s *stream) event() error {
-	if err := s.c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	line, err := s.body.ReadString('\n')
-	if err == nil {
-		_, err = s.body.ReadString('\n') // the empty line
-	}
-	if err != nil {
-		return fmt.Errorf("after %d events: %w", s.next, err)
-	}
-	if want := fmt.Sprintf("data: %d\n", s.next); line != want {
-		return fmt.Errorf("event %q, want %q", line, want)
-	}
-	s.next++
-	return nil
-}
-
-func (r *rig) sse(api string, n int) (int, error) {
-	s, err := r.openEvents(api, "", n)
-	if err != nil {
-		return 1, err
-	}
-	defer s.c.Close()
-	for range n {
-		if err := s.event(); err != nil {
-			return 1, err
-		}
-	}
-	if _, err := s.body.ReadByte(); err != io.EOF {
-		return 1, fmt.Errorf("at the end of a stream: %v", err)
-	}
-	return 1, nil
-}
-
-// sseUntil reads a stream until it is to stop.
-func (r *rig) sseUntil(api string, stop <-chan struct{}) (int, error) {
-	s, err := r.openEvents(api, "", 1<<30)
-	if err != nil {
-		return 1, err
-	}
-	defer s.c.Close()
-	for {
-		if err := s.event(); err != nil {
-			return 1, err
-		}
-		select {
-		case <-stop:
-			return 1, nil
-		default:
-		}
+func tunnels() []protocol {
+	return []protocol{
+		{"talk", 1, func(k *task) error { return k.talk("http", "/soak", 40) }},
+		{"talk-long", 1, func(k *task) error { return k.talk("http", "/soak", endless) }},
+		{"websocket", 1, func(k *task) error { return k.webSocket("http", "/soak", 40) }},
+		{"websocket-long", 1, func(k *task) error { return k.webSocket("http", "/soak", endless) }},
+		{"websocket-tls-long", 1, func(k *task) error { return k.webSocket("https", "/soak", endless) }},
+		{"websocket-backend2", 1, func(k *task) error { return k.webSocket("http", "/soak2", 40) }},
+		{"websocket-http2", 1, func(k *task) error { return k.webSocketHTTP2("https", "/soak", 40) }},
+		{"websocket-http2-long", 1, func(k *task) error { return k.webSocketHTTP2("https", "/soak", endless) }},
+		{"websocket-http2-backend2-long", 1, func(k *task) error { return k.webSocketHTTP2("https", "/soak2", endless) }},
+		{"websocket-partner-long", 1, func(k *task) error { return k.webSocketHTTP2("partner", "/soak", endless) }},
 	}
 }
 
-// openTalk switches a connection to another protocol.
-func (r *rig) openTalk(api, key string) (*stream, error) {
-	c, err := r.open("http")
-	if err != nil {
-		return nil, err
+func calls() []protocol {
+	return []protocol{
+		{"grpc-unary", 1, func(k *task) error { return k.grpc("https", unary(1+rand.IntN(50))) }},
+		{"grpc-unary-h2c", 1, func(k *task) error { return k.grpc("http", unary(1+rand.IntN(50))) }},
+		{"grpc-server", 1, func(k *task) error { return k.grpc("https", serverStream(20+rand.IntN(60))) }},
+		{"grpc-client", 1, func(k *task) error { return k.grpc("https", clientStream(20+rand.IntN(60))) }},
+		{"grpc-bidi", 1, func(k *task) error { return k.grpc("http", bidi(20+rand.IntN(60))) }},
+		{"grpc-server-long", 1, func(k *task) error { return k.grpc("http", serverStream(endless)) }},
+		{"grpc-client-long", 1, func(k *task) error { return k.grpc("http", clientStream(endless)) }},
+		{"grpc-bidi-long", 1, func(k *task) error { return k.grpc("https", bidi(endless)) }},
 	}
-	fmt.Fprintf(c, "GET %s/talk HTTP/1.1\r\nHost: %s\r\nX-API-Key: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", api, hostname, key)
-	in := bufio.NewReader(c)
-	resp, err := http.ReadResponse(in, nil)
-	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		err = fmt.Errorf("an upgrade is answered with %s", resp.Status)
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return &stream{c: c, body: in}, nil
 }
 
-// say says something and hears it again.
-func (s *stream) say() error {
-	if err := s.c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
+func http3s() []protocol {
+	return []protocol{
+		{"http3", 1, func(k *task) error {
+			return k.http3("https", func(c requester) error { return k.sessionOver(c, "/soak", 1+rand.IntN(50)) })
+		}},
+		{"http3-partner", 1, func(k *task) error {
+			return k.http3("partner", func(c requester) error { return k.sessionOver(c, "/soak", 1+rand.IntN(50)) })
+		}},
+		{"http3-large", 1, func(k *task) error {
+			return k.http3("https", func(c requester) error { return k.largeOver(c, "/soak", slow()) })
+		}},
+		{"http3-sse-long", 1, func(k *task) error {
+			return k.http3("https", func(c requester) error { return k.sseOver(c, "/soak", endless) })
+		}},
+		{"http3-sse-partner-long", 1, func(k *task) error {
+			return k.http3("partner", func(c requester) error { return k.sseOver(c, "/soak2", endless) })
+		}},
 	}
-	text := fmt.Sprintf("message %d\n", s.next)
-	if _, err := io.WriteString(s.c, text); err != nil {
-		return fmt.Errorf("after %d messages: %w", s.next, err)
-	}
-	heard, err := s.body.ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("after %d messages: %w", s.next, err)
-	}
-	if heard != text {
-		return fmt.Errorf("heard %q, said %q", heard, text)
-	}
-	s.next++
-	return nil
 }
 
-func (r *rig) websocket(api string, messages int, stop <-chan struct{}) (int, error) {
-	s, err := r.openTalk(api, "")
-	if err != nil {
-		return 1, err
-	}
-	defer s.c.Close()
-	for range messages {
-		if err := s.say(); err != nil {
-			return 1, err
-		}
-		select {
-		case <-stop:
-			return 1, nil
-		case <-time.After(eventPause):
-		}
-	}
-	return 1, nil
+const (
+	// pace is the pause of a worker between two requests, so that the traffic leaves the processor to what is tested.
+	pace = 10 * time.Millisecond
+	// idlePause is the longest pause of clients that are idle most of the time. It is shorter than the time after which the
+	// gateway closes idle connections when it drains: closing one just when a request comes is a failure that nobody can
+	// help, and that clients therefore cope with (RFC 9112, section 9.3.1).
+	idlePause = time.Second
+)
+
+// task is one piece of work of a worker: some requests, or a stream.
+type task struct {
+	*rig
+	id    string          // begins the names of its requests, which are in their paths
+	also  []string        // what else finds it in the access log
+	stop  <-chan struct{} // closed when what has no end is to end
+	count int             // requests and streams so far
 }
 
-// traffic is all protocols at work.
+// next names the next request.
+func (k *task) next() string {
+	k.count++
+	return k.id + "-" + strconv.Itoa(k.count)
+}
+
+func (k *task) stopped() bool {
+	select {
+	case <-k.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// pause waits, and tells whether it is to stop.
+func (k *task) pause(d time.Duration) (stopped bool) {
+	select {
+	case <-k.stop:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+// traffic is protocols at work.
 type traffic struct {
+	rig     *rig
+	all     []protocol
 	stop    chan struct{}
 	once    sync.Once
 	workers sync.WaitGroup
 	done    []atomic.Int64
 	failed  []atomic.Int64
 	mu      sync.Mutex
-	faults  []string // guarded by mu; the first few
+	faults  []fault // guarded by mu; the first few of each protocol
 }
 
-const maxFaults = 20
+// fault is a piece of work that failed.
+type fault struct {
+	began, at time.Time
+	task      *task
+	err       error
+}
+
+const maxFaults = 3 // that are told of each protocol
 
 func startTraffic(r *rig, all []protocol) *traffic {
-	tr := &traffic{stop: make(chan struct{}), done: make([]atomic.Int64, len(all)), failed: make([]atomic.Int64, len(all))}
-	for i, p := range all {
-		for range p.workers {
-			tr.workers.Go(func() {
-				for {
-					n, err := p.work(r, tr.stop)
-					tr.done[i].Add(int64(n))
-					if err != nil {
-						tr.failed[i].Add(1)
-						tr.fault(p.name, err)
-					}
-					select {
-					case <-tr.stop:
-						return
-					case <-time.After(pace):
-					}
-				}
-			})
+	tr := &traffic{rig: r, all: all, stop: make(chan struct{}), done: make([]atomic.Int64, len(all)), failed: make([]atomic.Int64, len(all))}
+	for i := range all {
+		for worker := range all[i].workers {
+			tr.workers.Go(func() { tr.run(i, worker) })
 		}
 	}
 	return tr
 }
 
-func (tr *traffic) fault(name string, err error) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	if len(tr.faults) < maxFaults {
-		tr.faults = append(tr.faults, fmt.Sprintf("%s %s: %v", time.Now().UTC().Format("15:04:05.000"), name, err))
+// run is one worker of a protocol.
+func (tr *traffic) run(i, worker int) {
+	p := &tr.all[i]
+	for n := 0; ; n++ {
+		k := &task{rig: tr.rig, id: fmt.Sprintf("%s-%d-%d", p.name, worker, n), stop: tr.stop}
+		began := time.Now()
+		err := p.work(k)
+		tr.done[i].Add(int64(k.count))
+		if err != nil {
+			if tr.failed[i].Add(1) <= maxFaults {
+				tr.mu.Lock()
+				tr.faults = append(tr.faults, fault{began, time.Now(), k, err})
+				tr.mu.Unlock()
+			}
+		}
+		if k.pause(pace) {
+			return
+		}
 	}
 }
 
 // end ends the traffic and fails the test unless everything went well.
-func (tr *traffic) end(t testing.TB, all []protocol) {
+func (tr *traffic) end(t testing.TB) {
 	t.Helper()
-	tr.once.Do(func() { close(tr.stop) })
-	tr.workers.Wait()
+	tr.cease()
 	var out []string
-	for i, p := range all {
+	for i, p := range tr.all {
 		out = append(out, fmt.Sprintf("%s %d", p.name, tr.done[i].Load()))
 		if n := tr.failed[i].Load(); n > 0 {
 			t.Errorf("%s: %d of %d failed", p.name, n, tr.done[i].Load())
@@ -405,6 +237,77 @@ func (tr *traffic) end(t testing.TB, all []protocol) {
 	}
 	t.Logf("requests and streams: %s", strings.Join(out, ", "))
 	for _, f := range tr.faults {
-		t.Log(f)
+		t.Log(tr.rig.evidence(f))
 	}
+}
+
+// cease has all workers end.
+func (tr *traffic) cease() {
+	tr.once.Do(func() { close(tr.stop) })
+	tr.workers.Wait()
+}
+
+// evidence is what is known of a fault: what was asked when, what happened to the gateway in the second before, and what the
+// access log says.
+func (r *rig) evidence(f fault) string {
+	const stamp = "15:04:05.000"
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: failed at %s, having begun at %s, with its request or stream %d: %v", f.task.id,
+		f.at.Format(stamp), f.began.Format(stamp), f.task.count, f.err)
+	for _, e := range r.history.between(f.at.Add(-time.Second), f.at) {
+		fmt.Fprintf(&b, "\n  %s to %s: %s", e.began.Format(stamp), e.ended.Format(stamp), e.what)
+	}
+	log, err := os.Open(r.path("access.log"))
+	if err != nil {
+		return b.String()
+	}
+	defer log.Close()
+	last := fmt.Sprintf("/%s-%d\"", f.task.id, f.task.count)
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		line := lines.Text()
+		if strings.Contains(line, last) || slices.ContainsFunc(f.task.also, func(id string) bool { return strings.Contains(line, id) }) {
+			b.WriteString("\n  " + line)
+		}
+	}
+	return b.String()
+}
+
+// history is what has happened to the gateway.
+type history struct {
+	mu  sync.Mutex
+	all []*occurrence // guarded by mu
+}
+
+type occurrence struct {
+	what         string
+	began, ended time.Time
+}
+
+// record notes that something happens for as long as do takes.
+func (h *history) record(what string, do func()) {
+	o := &occurrence{what: what, began: time.Now()}
+	h.mu.Lock()
+	h.all = append(h.all, o)
+	h.mu.Unlock()
+	do()
+	h.mu.Lock()
+	o.ended = time.Now()
+	h.mu.Unlock()
+}
+
+// between returns what has happened between two times, or happens.
+func (h *history) between(from, to time.Time) (out []occurrence) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range h.all {
+		if o.began.Before(to) && (o.ended.IsZero() || o.ended.After(from)) {
+			out = append(out, *o)
+		}
+	}
+	return out
+}
+
+// within tells whether something of a kind has happened between two times.
+func (h *history) within(kind string, from, to time.Time) bool {
+	return slices.ContainsFunc(h.between(from, to), func(o occurrence) bool { return strings.HasPrefix(o.what, kind) })
 }

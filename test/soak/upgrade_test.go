@@ -126,13 +126,13 @@ func (r *rig) successorProgram(how, step string) string {
 
 // simple is traffic that shows whether the gateway serves.
 func simple() []protocol {
-	return []protocol{{"http1-short", 2, func(r *rig, _ <-chan struct{}) (int, error) { return r.session("http", 1) }}}
+	return []protocol{{"http1-short", 2, func(k *task) error { return k.session("http", "/soak", 1, 0) }}}
 }
 
 // follows fails the test unless the gateway gets configurations and nobody else can have its folder.
 func (r *rig) follows(n int) {
 	r.t.Helper()
-	r.apply(r.backend(n))
+	r.apply(r.changing(n))
 	eventually(r.t, "configuration", func() error { return r.marked(n) })
 	cmd := exec.Command(os.Args[0], r.args...)
 	cmd.Env = append(os.Environ(), mainEnv+"=1")
@@ -153,8 +153,7 @@ func TestNewProcessFails(t *testing.T) {
 			if step == "offer" && how == "stall" {
 				continue // it looks the same as the next one
 			}
-			all := simple()
-			tr := startTraffic(r, all)
+			tr := startTraffic(r, simple())
 			out, err := r.admin.Upgrade(t.Context(), operate.Upgrade{Program: r.successorProgram(how, step), Timeout: 700 * time.Millisecond})
 			if err == nil {
 				t.Errorf("%s at %s: handed over to %d", how, step, out.PID)
@@ -164,7 +163,7 @@ func TestNewProcessFails(t *testing.T) {
 			}
 			n++
 			r.follows(n)
-			tr.end(t, all)
+			tr.end(t)
 			if got := r.processes(); len(got) != 1 {
 				t.Errorf("%s at %s: processes %v are left", how, step, got)
 			}
@@ -202,11 +201,10 @@ func TestOldProcessIsKilled(t *testing.T) {
 				}
 				return nil
 			})
-			all := simple()
-			tr := startTraffic(r, all)
+			tr := startTraffic(r, simple())
 			r.follows(i + 1)
 			r.upgrade()
-			tr.end(t, all)
+			tr.end(t)
 		})
 	}
 }
@@ -216,7 +214,7 @@ func TestOldProcessIsKilled(t *testing.T) {
 func TestNewProcessIsKilledLater(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	s, err := r.openEvents("/soak", "", 1<<30)
+	s, err := r.openEvents("http", "/soak", "", "test", endless)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,11 +322,11 @@ type pinned struct {
 
 func (r *rig) openBoth(name, api, key string) []pinned {
 	r.t.Helper()
-	s, err := r.openEvents(api, key, 1<<30)
+	s, err := r.openEvents("http", api, key, "test", endless)
 	if err != nil {
 		r.t.Fatalf("%s: %v", name, err)
 	}
-	w, err := r.openTalk(api, key)
+	w, err := r.openTalk("http", api, key, "test")
 	if err != nil {
 		r.t.Fatalf("%s: %v", name, err)
 	}
@@ -355,7 +353,7 @@ func TestStreamsPinTheirRoute(t *testing.T) {
 			}
 			eventually(t, "keys", func() error {
 				for _, k := range keys {
-					s, err := r.openEvents("/keyed", k, 1)
+					s, err := r.openEvents("http", "/keyed", k, "test", 1)
 					if err != nil {
 						return err
 					}
@@ -392,7 +390,7 @@ func TestStreamsPinTheirRoute(t *testing.T) {
 			if handOver {
 				r.upgrade()
 			}
-			r.apply(r.backend(2)) // other endpoints, another revision of an API
+			r.apply(r.changing(2)) // other endpoints, another revision of an API
 			r.newCertificate()
 			if _, err := r.admin.Reload(t.Context()); err != nil {
 				t.Fatal(err)
@@ -458,7 +456,7 @@ func (r *rig) keyedOn(c net.Conn, key string) (left int, err error) {
 		}
 		defer c.Close()
 	}
-	fmt.Fprintf(c, "GET /keyed/events?n=1 HTTP/1.1\r\nHost: %s\r\nX-API-Key: %s\r\n\r\n", hostname, key)
+	fmt.Fprintf(c, "GET /keyed/events/test?n=1 HTTP/1.1\r\nHost: %s\r\nX-API-Key: %s\r\n\r\n", hostname, key)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return 0, err
