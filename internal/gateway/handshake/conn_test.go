@@ -3,6 +3,7 @@ package handshake
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -96,5 +97,51 @@ func TestWrites(t *testing.T) {
 	there.Close()
 	if got := <-received; !bytes.Equal(got, want) {
 		t.Errorf("%d bytes arrive, want %d", len(got), len(want))
+	}
+}
+
+// records notes the types of the records that a client of TLS 1.2 receives, which are not encrypted.
+type records struct {
+	net.Conn
+	rest  []byte
+	types []byte
+}
+
+func (r *records) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.rest = append(r.rest, p[:n]...)
+	for len(r.rest) >= 5 {
+		size := 5 + int(binary.BigEndian.Uint16(r.rest[3:]))
+		if len(r.rest) < size {
+			break
+		}
+		r.types = append(r.types, r.rest[0])
+		r.rest = r.rest[size:]
+	}
+	return n, err
+}
+
+// TestCloseIsSaid has the gateway end connections, for several reasons.
+func TestCloseIsSaid(t *testing.T) {
+	t.Parallel()
+	const alert = 21
+	for _, request := range []string{"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n", "GET /large HTTP/1.0\r\nHost: a.example\r\n\r\n", "nonsense\r\n\r\n"} {
+		r := newRig(t, Options{})
+		nc, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		seen := &records{Conn: nc}
+		c := tls.Client(seen, &tls.Config{ServerName: "a.example", RootCAs: serverCA.ca.Pool(), MaxVersion: tls.VersionTLS12})
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(c); err != nil || len(answer) == 0 {
+			t.Errorf("%q: answered with %d bytes, %v", request, len(answer), err)
+		}
+		if n := len(seen.types); n == 0 || seen.types[n-1] != alert || len(seen.rest) > 0 {
+			t.Errorf("%q: the records are of the types %v, want an alert (%d) at the end", request, seen.types, alert)
+		}
 	}
 }

@@ -44,6 +44,7 @@ type conn struct {
 	keep      bool // read another request when this one is done
 	wrote     bool // some of the response has been written
 	broken    bool // the connection cannot be used any more
+	left      bool // it was the client that ended it, or the network
 	tunnel    bool // what the client sends is no request any more
 	http2     bool // the client speaks HTTP/2
 	stopBody  atomic.Bool
@@ -128,6 +129,9 @@ func (c *conn) close() {
 	c.park(false)
 	if c.work != nil {
 		c.release()
+	}
+	if c.info.Upgrade != nil && c.stream != nil && !c.left && !c.broken && !c.isCut.Load() {
+		c.closeWrite() // a client of TLS can tell the end from a cut only if it is said (RFC 9112, section 9.8)
 	}
 	_ = c.tcp.Close()
 }

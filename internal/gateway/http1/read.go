@@ -40,6 +40,7 @@ func (c *conn) readRequest(buffer func() []byte, handle func(int) sweep.Next) bo
 			c.begin(0, errHeadTimeout)
 			return true
 		case c.begun || c.isParked || c.work == nil || !timeout:
+			c.left = !timeout && !errors.Is(err, sweep.ErrCancelled)
 			return false // within a head, nobody is there to be told
 		}
 		c.release()
