@@ -14,15 +14,24 @@ import (
 // Record is one credential in use. All but what its methods return never changes.
 type Record struct {
 	// What every request asks for stands together, in one line of the processor's cache.
-	hash         snapshot.CredentialHash
-	Subscription *Subscription
-	ExpiresAt    int64 // Unix seconds; 0: never
-	State        snapshot.State
-	gone         atomic.Bool // no longer what Lookup returns
-	dead         atomic.Bool
+	hash      snapshot.CredentialHash
+	subject   *quota.Subject
+	ExpiresAt int64 // Unix seconds; 0: never
+	State     snapshot.State
+	gone      atomic.Bool // no longer what Lookup returns
+	dead      atomic.Bool
 
-	ID string
+	Organization string
+	Application  string
+	Product      string
+	Subscription string
+	ID           string
+
+	application atomic.Pointer[quota.Subject]
 }
+
+// Subject is who the limits of the subscription count for. All credentials of a subscription share it.
+func (r *Record) Subject() *quota.Subject { return r.subject }
 
 // Hash is what the credential is looked up by.
 func (r *Record) Hash() snapshot.CredentialHash { return r.hash }
@@ -44,9 +53,9 @@ const recentSlots = 1 << 15
 
 // Table is the table of credentials. Use [New].
 type Table struct {
-	subscriptions subscriptions
-	current       atomic.Pointer[view]
-	recent        [recentSlots]atomic.Pointer[Record] // records that were looked up, by hash
+	subjects *quota.Subjects
+	current  atomic.Pointer[view]
+	recent   [recentSlots]atomic.Pointer[Record] // records that were looked up, by hash
 
 	mu     sync.Mutex // serialises Apply
 	onDead func()
@@ -70,7 +79,7 @@ type shard struct {
 // New returns a table without credentials, for which Loaded is false. subjects is where the counts of subscriptions
 // and applications are kept; onDead, if not nil, is called after a change that made records dead.
 func New(subjects *quota.Subjects, onDead func()) *Table {
-	return &Table{subscriptions: newSubscriptions(subjects), onDead: onDead}
+	return &Table{subjects: subjects, onDead: onDead}
 }
 
 // Loaded tells whether the table was ever applied.
@@ -159,17 +168,33 @@ func (t *Table) use(s *shard, i int) *Record {
 	return r
 }
 
-// newRecord makes the record of a credential. It copies the texts, so that a record does not keep a replaced shard in memory.
+// newRecord copies the texts of a credential, so that a record does not keep a replaced shard in memory.
 func (t *Table) newRecord(c snapshot.Credential) *Record {
+	texts := strings.Join([]string{c.ID, c.Organization, c.Subscription, c.Application, c.Product}, "")
+	take := func(s string) string {
+		own := texts[:len(s)]
+		texts = texts[len(s):]
+		return own
+	}
 	return &Record{
-		ID: strings.Clone(c.ID), State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
-		Subscription: t.subscriptions.acquire(c),
+		ID: take(c.ID), Organization: take(c.Organization), Subscription: take(c.Subscription),
+		Application: take(c.Application), Product: take(c.Product),
+		State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
+		subject: t.subjects.Acquire(subscriptionID(c.Organization, c.Subscription)),
 	}
 }
 
 // Application is who the limits of the application count for. All credentials of all its subscriptions share it.
 func (t *Table) Application(r *Record) *quota.Subject {
-	return t.subscriptions.application(r.Subscription)
+	if s := r.application.Load(); s != nil {
+		return s
+	}
+	id := applicationID(r.Organization, r.Application)
+	s := t.subjects.Acquire(id)
+	if !r.application.CompareAndSwap(nil, s) {
+		t.subjects.Release(id)
+	}
+	return s
 }
 
 // Apply replaces the table. Its cost follows the number of shards that differ.
@@ -230,7 +255,7 @@ func (t *Table) succeed(was *shard, segment *snapshot.Shard) (next *shard, died 
 			now = t.newRecord(segment.At(at)) // before release, so that the count is never unheld
 			next.records[at].Store(now)
 		}
-		t.subscriptions.release(r.Subscription) // it may still be in use by a request
+		t.release(r)
 		r.gone.Store(true)
 		t.recentSlot(&r.hash).CompareAndSwap(r, nil)
 		if r.State == snapshot.StateActive && (now == nil || now.State != snapshot.StateActive) {
@@ -239,4 +264,20 @@ func (t *Table) succeed(was *shard, segment *snapshot.Shard) (next *shard, died 
 		}
 	}
 	return next, died
+}
+
+// release gives up what a record holds. The record itself may still be in use by a request.
+func (t *Table) release(r *Record) {
+	t.subjects.Release(subscriptionID(r.Organization, r.Subscription))
+	if r.application.Load() != nil {
+		t.subjects.Release(applicationID(r.Organization, r.Application))
+	}
+}
+
+func subscriptionID(organization, name string) quota.ID {
+	return quota.NewID("subscription", organization, name)
+}
+
+func applicationID(organization, name string) quota.ID {
+	return quota.NewID("application", organization, name)
 }

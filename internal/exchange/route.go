@@ -9,8 +9,6 @@ type Route struct {
 	API          string
 	Revision     uint64
 	Operation    string
-	// LogMembers is what all lines of the access log about the route have in common: its names, as members of a JSON object.
-	LogMembers string
 
 	// Request and Response are the steps before the request is forwarded and before the response is sent.
 	Request, Response []Step

@@ -65,13 +65,13 @@ func certificateDocument(t testing.TB, number int64) string {
 	return string(b)
 }
 
-// shown returns the serial number of the certificate that a gateway shows for the host.
-func (g *gatewayNode) shown(ctx context.Context) (int64, error) {
+// shown returns the serial number of the certificate that is shown for the host.
+func shown(ctx context.Context, address string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	// what is shown is what is asked
 	d := tls.Dialer{Config: &tls.Config{ServerName: secureHost, InsecureSkipVerify: true}}
-	conn, err := d.DialContext(ctx, "tcp", g.Ready().Addresses["https"])
+	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return 0, err
 	}
@@ -81,7 +81,7 @@ func (g *gatewayNode) shown(ctx context.Context) (int64, error) {
 
 func (g *gatewayNode) shows(ctx context.Context, want int64) func() error {
 	return func() error {
-		got, err := g.shown(ctx)
+		got, err := shown(ctx, g.Ready().Addresses["https"])
 		if err == nil && got != want {
 			err = fmt.Errorf("certificate %d is shown, want %d", got, want)
 		}

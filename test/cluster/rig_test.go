@@ -140,11 +140,16 @@ func (c *controlNode) key(t testing.TB, subscription string) string {
 // joinToken makes a token for the sample's gateway group.
 func (c *controlNode) joinToken(t testing.TB) secret.Bytes {
 	t.Helper()
-	token, err := c.CreateJoinToken(t.Context(), v1.DefaultOrganization, v1.JoinTokenRequest{GatewayGroup: "local"})
+	return secret.New([]byte(c.joinTokenFor(t, "local")))
+}
+
+func (c *controlNode) joinTokenFor(t testing.TB, group string) string {
+	t.Helper()
+	token, err := c.CreateJoinToken(t.Context(), v1.DefaultOrganization, v1.JoinTokenRequest{GatewayGroup: group})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return secret.New([]byte(token.Token))
+	return token.Token
 }
 
 // gatewayNode is a gateway, and a client of its traffic that keeps its connections.

@@ -7,10 +7,10 @@ import (
 
 func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
-	x, at := sample(), NewPlace("eu-west", 1, 2)
+	x := sample()
 	dst := make([]byte, 0, 1024)
 	for b.Loop() {
-		dst = Append(dst[:0], x, at)
+		dst = Append(dst[:0], x, Place{Site: "eu-west", Epoch: 1, Seq: 2})
 	}
 	b.SetBytes(int64(len(dst)))
 }
@@ -21,11 +21,11 @@ func BenchmarkWrite(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	x, at := sample(), NewPlace("eu-west", 1, 2)
+	x := sample()
 	b.RunParallel(func(pb *testing.PB) {
 		dst := make([]byte, 0, 1024)
 		for pb.Next() {
-			dst = Append(dst[:0], x, at)
+			dst = Append(dst[:0], x, Place{Site: "eu-west", Epoch: 1, Seq: 2})
 			w.Write(dst)
 		}
 	})

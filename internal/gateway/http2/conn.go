@@ -216,7 +216,7 @@ func (c *conn) advance() sweep.Next {
 	if c.finished.Load() {
 		return sweep.Leave
 	}
-	return sweep.ReadOn // Wait might miss for long that the client has gone, with streams under way
+	return sweep.Wait
 }
 
 // reserve makes the buffer at least n bytes long, but no longer than the largest one.

@@ -183,7 +183,7 @@ func (c *Conn) handle(n int) sweep.Next {
 	if c.finished.Load() {
 		return sweep.Leave
 	}
-	return sweep.ReadOn // Wait might miss for long that the backend has gone, with streams under way
+	return sweep.Wait
 }
 
 // fail ends the connection for a fault of the backend.
