@@ -25,7 +25,7 @@ type Object struct {
 	Kind Kind `json:"kind"`
 	// Metadata names the resource.
 	Metadata Metadata `json:"metadata"`
-	// Spec is what the user wants. Its type is the one that KindInfo.NewSpec returns for the kind.
+	// Spec is what the user wants; its fields depend on the kind.
 	Spec Spec `json:"spec"`
 	// Status is what Hansa found. It is ignored in what users send.
 	Status *Status `json:"status,omitempty"`

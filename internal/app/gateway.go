@@ -89,6 +89,9 @@ type GatewayOptions struct {
 	Now func() time.Time
 }
 
+// ErrSetting: a setting has a value that the gateway cannot run with.
+var ErrSetting = errors.New("a setting is wrong")
+
 // drainLimit is how long requests under way may take when the gateway stops.
 const drainLimit = 30 * time.Second
 
@@ -203,7 +206,7 @@ func (g *Gateway) makeTraffic(context.Context) (err error) {
 		},
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrSetting, err)
 	}
 	g.onStop("data plane", drainLimit, g.stopTraffic)
 	g.sink = &sink{Gateway: g.traffic, done: g.configured, trimmer: newTrimmer()}

@@ -20,8 +20,12 @@ import (
 // HandoverEnv names the variable in which a new process finds the number of the file that it hears from its predecessor on.
 const HandoverEnv = "HANSA_HANDOVER"
 
-// upgradeTime is how long a new process may take until it serves.
-const upgradeTime = time.Minute
+const (
+	// upgradeTime is how long a new process may take until it serves.
+	upgradeTime = time.Minute
+	// endTime is how long a new process that gives up may take to end by itself.
+	endTime = 2 * time.Second
+)
 
 // What Upgrade is refused for.
 var (
@@ -180,6 +184,10 @@ func (s *successor) await(next string) (step, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return at, fmt.Errorf("the new process has not come to %q in time: %w", next, context.DeadlineExceeded)
 	case err != nil:
+		select { // it is given the time to say in its log why
+		case <-s.ended:
+		case <-time.After(endTime):
+		}
 		s.kill()
 		<-s.ended
 		return at, fmt.Errorf("the new process has ended before it came to %q (%v): see its log", next, s.err)

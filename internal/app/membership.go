@@ -194,8 +194,14 @@ func (m *membership) run(ctx context.Context) error {
 	if _, err := m.member.Node(); errors.Is(err, identity.ErrNotEnrolled) {
 		joined, err := m.join(ctx)
 		if err != nil || !joined {
-			if err != nil && ctx.Err() == nil {
+			switch {
+			case ctx.Err() != nil:
+			case err != nil:
 				m.log.ErrorContext(ctx, "the gateway could not join and serves what it has", "err", err)
+			case m.home == nil:
+				m.log.WarnContext(ctx, "the gateway has nothing to serve: start it with --join-token-file or --bundle")
+			case len(m.opts.Control) > 0:
+				m.log.WarnContext(ctx, "the gateway has not joined the control node: start it with --join-token-file")
 			}
 			<-ctx.Done()
 			return ctx.Err()

@@ -23,7 +23,7 @@ It is made while the control node works. "hansa restore" makes a data folder of 
 		Example: "  hansa backup -o hansa.backup\n  hansa backup -o - | gpg -e -r ops > hansa.backup.gpg",
 		Args:    cobra.NoArgs,
 	}
-	outputFileFlag(c, &file)
+	outputFileFlag(c, &file, "file to write, which must not exist,")
 	c.RunE = s.run(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 		return s.call(ctx, 0, func(ctx context.Context, c *client.Client) error {
 			note := s.progress("backing up")
@@ -46,8 +46,8 @@ It is made while the control node works. "hansa restore" makes a data folder of 
 }
 
 // outputFileFlag makes -o the file that a command writes, in place of the form of its result.
-func outputFileFlag(c *cobra.Command, file *string) {
-	c.Flags().StringVarP(file, "output", "o", "", `file to write, which must not exist, or "-" for standard output`)
+func outputFileFlag(c *cobra.Command, file *string, what string) {
+	c.Flags().StringVarP(file, "output", "o", "", what+` or "-" for standard output`)
 	_ = c.MarkFlagRequired("output")
 	_ = c.MarkFlagFilename("output")
 }

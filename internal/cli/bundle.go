@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -47,7 +48,7 @@ time and used again after that: a gateway takes later bundles only from the same
 		Args:    cobra.NoArgs,
 	}
 	fileFlag(c, &paths)
-	outputFileFlag(c, &out)
+	outputFileFlag(c, &out, "file to write, in place of an older one,")
 	f := c.Flags()
 	f.StringVar(&groupName, "group", "", "gateway group (default: the only one)")
 	f.StringVar(&keysFile, "keys", "", `file with keys of consumers, one JSON object a line: {"subscription", "key" or "sha256", "expiresAt"}`)
@@ -79,9 +80,13 @@ time and used again after that: a gateway takes later bundles only from the same
 				return err
 			}
 			defer in.Close()
-			o.Keys = in
+			o.Keys, o.KeysFile = in, keysFile
 		}
-		if o.Root, err = rootKey(rootFile, out, dryRun); err != nil {
+		if rootFile == "" {
+			rootFile = out + ".root"
+		}
+		var fresh bool
+		if o.Root, fresh, err = rootKey(rootFile, dryRun); err != nil {
 			return err
 		}
 		b, err := build.Build(o)
@@ -95,6 +100,9 @@ time and used again after that: a gateway takes later bundles only from the same
 		if !dryRun {
 			if err := s.writeBundle(out, b, passphrase); err != nil {
 				return err
+			}
+			if fresh {
+				fmt.Fprintf(s.err, "The root key is new: keep %s, since gateways that start from this bundle take later ones only from it.\n", rootFile)
 			}
 		}
 		return s.showBundle(out, b)
@@ -110,19 +118,16 @@ func (d documents) refuse(faults []v1.Fault) error {
 	return resource.AsError(faults)
 }
 
-// rootKey reads the root key, or makes it. A dry run uses one that is thrown away.
-func rootKey(file, out string, dryRun bool) (*keys.Root, error) {
-	if file == "" {
-		file = out + ".root"
-	}
-	root, err := keys.LoadRoot(file, nil)
+// rootKey reads the root key, or makes it and tells so. A dry run uses one that is thrown away.
+func rootKey(file string, dryRun bool) (root *keys.Root, fresh bool, err error) {
+	root, err = keys.LoadRoot(file, nil)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return root, err
+		return root, false, err
 	}
 	if root, err = keys.GenerateRoot(); err != nil || dryRun {
-		return root, err
+		return root, false, err
 	}
-	return root, root.Save(file, nil)
+	return root, true, root.Save(file, nil)
 }
 
 // writeBundle writes a bundle to a file, in place of an older one, whole or not at all, or to standard output.
@@ -150,7 +155,7 @@ certificates.`,
 		Example: "  hansa bundle export --group eu -o eu.bundle\n  hansa bundle export --group eu --slots 3 --control control.example.com:8091 --passphrase-file pass.txt -o eu.bundle",
 		Args:    cobra.NoArgs,
 	}
-	outputFileFlag(c, &out)
+	outputFileFlag(c, &out, "file to write, in place of an older one,")
 	f := c.Flags()
 	f.StringVar(&groupName, "group", "", "gateway group")
 	f.IntVar(&slots, "slots", 0, "number of join tokens to put in")
@@ -197,6 +202,9 @@ certificates.`,
 			}
 			if err := s.writeBundle(out, b, passphrase); err != nil {
 				return err
+			}
+			if slots > 0 && len(b.Control) == 0 {
+				fmt.Fprintln(s.err, "The bundle names no control node: give --control here, or to the gateways, so that they can join.")
 			}
 			return s.showBundle(out, b)
 		})
@@ -306,6 +314,7 @@ func (s *session) showBundle(file string, b *bundle.Bundle) error {
 			{"entries", v.Entries},
 			{"credentials", v.Credentials},
 			{"join tokens", v.JoinTokens},
+			{"control", dash(strings.Join(v.Control, ", "))},
 			{"group keys", v.GroupKeys},
 			{"created", v.CreatedAt.Format(time.RFC3339)},
 		} {

@@ -3,10 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // session is one run of the command line: the streams, the environment and the global flags.
@@ -30,6 +33,9 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	root.SetArgs(args)
 	command, err := root.ExecuteContextC(ctx)
 	if err != nil && !s.ran {
+		if missing := command.ValidateRequiredFlags(); missing != nil && missing.Error() == err.Error() {
+			err = missingFlags(command)
+		}
 		err = &exitError{code: ExitUsage, err: err}
 	}
 	if err != nil {
@@ -60,11 +66,13 @@ flags --server, --ca-file and --token-file, by HANSA_SERVER, HANSA_CA_FILE and H
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not found, 4 conflict, 5 invalid input, 6 unreachable or timed
 out, 10 differences found (diff and plan with --exit-code), 74 storage failed, 78 identity or configuration of the node.`,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SetVersionTemplate("hansa {{.Version}}\n")
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
@@ -99,7 +107,39 @@ out, 10 differences found (diff and plan with --exit-code), 74 storage failed, 7
 	add(groupNode, s.drainCommand(), s.undrainCommand(), s.maintenanceCommand(), s.logLevelCommand(), s.listenersCommand(), s.reloadCommand(),
 		s.upgradeCommand())
 	add(groupOther, s.versionCommand())
+	sayArguments(root)
 	return root
+}
+
+// sayArguments has all commands tell what arguments they take when they get others.
+func sayArguments(c *cobra.Command) {
+	if check := c.Args; check != nil && c.HasParent() && !c.HasSubCommands() {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return fmt.Errorf("%w; it is used as %q", err, c.UseLine())
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		sayArguments(sub)
+	}
+}
+
+// missingFlags says which of the flags that a command needs are not there, and what they are for.
+func missingFlags(c *cobra.Command) error {
+	var missing []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if len(f.Annotations[cobra.BashCompOneRequiredFlag]) == 0 || f.Changed {
+			return
+		}
+		name := "--" + f.Name
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand + " (" + name + ")"
+		}
+		missing = append(missing, fmt.Sprintf("the flag %s is missing: %s", name, f.Usage))
+	})
+	return errors.New(strings.Join(missing, "; "))
 }
 
 // run adapts a command. Whatever fails before it begins is wrong usage.

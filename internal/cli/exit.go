@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/client"
+	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/operate"
 	"hansa.dev/hansa/internal/resource"
 	"hansa.dev/hansa/internal/store"
@@ -176,15 +178,31 @@ func (s *session) report(c *cobra.Command, err error) {
 		fmt.Fprintf(&b, " (%s, request %s)", f.Code, f.CorrelationID)
 	}
 	b.WriteByte('\n')
-	switch exitCode(err) {
-	case ExitUsage:
+	if exitCode(err) == ExitUsage {
 		fmt.Fprintf(&b, "See \"%s --help\".\n", c.CommandPath())
-	case ExitUnreachable:
-		if errors.Is(err, client.ErrUnreachable) {
-			b.WriteString("Is the control node running? Flags --server and --ca-file, or HANSA_SERVER and HANSA_CA_FILE, say which one is meant.\n")
-		}
+	}
+	if hint := hintFor(err); hint != "" {
+		b.WriteString(hint + "\n")
 	}
 	_, _ = s.err.Write([]byte(b.String()))
+}
+
+// hintFor says what may help against an error that does not say so itself.
+func hintFor(err error) string {
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, elsewhere := errors.AsType[x509.HostnameError](err)
+	switch {
+	case unknown:
+		return "The control node answers, but this program does not know its CA: name ca.pem of its data folder with --ca-file or HANSA_CA_FILE.\n" +
+			"In the folder where \"hansa dev\" was started all of it is found without."
+	case elsewhere:
+		return "Use one of those names with --server or HANSA_SERVER, or start the control node with --host NAME."
+	case errors.Is(err, client.ErrUnreachable):
+		return "Is the control node running? Flags --server and --ca-file, or HANSA_SERVER and HANSA_CA_FILE, say which one is meant."
+	case errors.Is(err, keys.ErrUnseal):
+		return "The at-rest key is <data>.key unless --key-file or --key-credential says otherwise; it must be the one that the folder was sealed with."
+	}
+	return ""
 }
 
 // faultText writes a fault with its remedy on a line of its own.

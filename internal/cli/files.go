@@ -181,7 +181,7 @@ func (d documents) largest() v1.Fault {
 }
 
 func (d documents) placeFault(f *v1.Fault) {
-	if f.Line == 0 {
+	if f.Line == 0 || f.File != "" {
 		return
 	}
 	i := sort.Search(len(d.files), func(i int) bool { return d.files[i].first > f.Line }) - 1

@@ -108,6 +108,9 @@ func (g *gatewayFlags) traffic() (err error) {
 	if err := checkClientFlags(&g.options); err != nil {
 		return err
 	}
+	if (g.options.CertFile == "") != (g.options.KeyFile == "") {
+		return errors.New("--tls-cert-file and --tls-key-file must be given together")
+	}
 	g.options.Listeners = nil
 	for _, text := range g.listeners {
 		l, err := parseListener(text)

@@ -137,7 +137,7 @@ func nodeError(err error) error {
 	}
 	for _, sentinel := range []error{
 		identity.ErrClone, identity.ErrNoRoot, identity.ErrBadToken, durable.ErrLocked, etcd.ErrLocked, keys.ErrUnseal, keys.ErrForeignRoot,
-		bundle.ErrNotBundle, bundle.ErrNeedsPassphrase, app.ErrForeign,
+		bundle.ErrNotBundle, bundle.ErrNeedsPassphrase, app.ErrForeign, app.ErrSetting,
 	} {
 		if errors.Is(err, sentinel) {
 			return withExit(ExitConfig, err)
@@ -163,7 +163,8 @@ func (n *node) readConfig(flags *pflag.FlagSet) error {
 		return fmt.Errorf("%s: %w", n.config, err)
 	}
 	var faults []error
-	for name, value := range values {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		value := values[name]
 		f := flags.Lookup(name)
 		if f == nil || name == "config" {
 			faults = append(faults, fmt.Errorf("%s: there is no setting %q: see the flags of the command", n.config, name))

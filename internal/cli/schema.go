@@ -42,7 +42,7 @@ func (s *session) explainCommand() *cobra.Command {
 		Short:             "Show the documentation of a kind or of one of its fields",
 		Example:           "  hansa explain api\n  hansa explain API.operations.path",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: s.completeKinds,
+		ValidArgsFunction: s.completeFields,
 	}
 	c.RunE = s.run(func(_ context.Context, _ *cobra.Command, args []string) error {
 		kind, path, _ := strings.Cut(args[0], ".")
@@ -58,6 +58,24 @@ func (s *session) explainCommand() *cobra.Command {
 		return wrapOutput(err)
 	})
 	return c
+}
+
+// completeFields completes the only argument with the kinds, and after a dot with the fields there.
+func (s *session) completeFields(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	dot := strings.LastIndex(prefix, ".")
+	if dot < 0 || len(args) > 0 {
+		return s.completeKinds(c, args, prefix)
+	}
+	kind, path, _ := strings.Cut(prefix[:dot], ".")
+	info, err := kindOf(kind)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, name := range resource.FieldNames(info, path) {
+		out = append(out, prefix[:dot+1]+name)
+	}
+	return matching(out, prefix), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
 // completeKinds completes the only argument with the kinds.

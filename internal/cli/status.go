@@ -67,7 +67,15 @@ func statusTable(w io.Writer, st v1.ControlStatus, t target) {
 		for _, k := range slices.Sorted(maps.Keys(o.Resources)) {
 			kinds = append(kinds, fmt.Sprintf("%s %d", k, o.Resources[k]))
 		}
-		rows = append(rows, []string{o.Name, fmt.Sprintf("%d up, %d down", o.GatewaysUp, o.GatewaysDown), dash(strings.Join(kinds, ", "))})
+		row := []string{o.Name, fmt.Sprintf("%d up, %d down", o.GatewaysUp, o.GatewaysDown), "-"}
+		for line := range slices.Chunk(kinds, 4) { // as many as fit beside the rest
+			row[2] = strings.Join(line, ", ")
+			rows = append(rows, row)
+			row = []string{"", "", ""}
+		}
+		if len(kinds) == 0 {
+			rows = append(rows, row)
+		}
 	}
 	fmt.Fprintln(w)
 	columns(w, []string{"ORGANIZATION", "GATEWAYS", "RESOURCES"}, rows)

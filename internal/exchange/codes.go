@@ -123,6 +123,53 @@ var codes = [numCodes]codeInfo{
 	ClientGone: {"client-gone", 499, "The client closed the connection"},
 }
 
+// advice is what whoever reads a refusal can do. It is the detail of a refusal that has no other, so that it says nothing
+// of what is behind the gateway.
+var advice = [numCodes]string{
+	BadRequestLine:            "send a method, a target and a version, with one space between them",
+	VersionNotSupported:       "speak HTTP/1.0, HTTP/1.1, HTTP/2 or HTTP/3",
+	BadRequestMethod:          "send a method of letters, at most 32",
+	BadRequestTarget:          "send a path, or an absolute URI",
+	BadRequestPath:            "send a path that every reader understands alike: without .. above the root, backslashes and control characters",
+	BadRequestHost:            "send one Host field with a hostname or address, and a port if need be",
+	BadRequestHeader:          "send fields as RFC 9112 has them: a name, a colon, a value without control characters, on one line",
+	BadRequestFraming:         "send one Content-Length, or Transfer-Encoding: chunked, and never both",
+	BadRequestConnection:      "name in Connection only fields that concern the connection",
+	BadRequestExpect:          "expect nothing but 100-continue",
+	BadRequestBody:            "send as much as the length says, or whole chunks up to the last one",
+	BadRequestTargetTooLong:   "send a shorter path and query",
+	BadRequestHeadersTooLarge: "send fewer or shorter header fields",
+	BadRequestBodyTooLarge:    "send a shorter body; maxRequestBytes of the API bounds it",
+	BadRequestTimeout:         "send the request again, without pauses",
+	BadRequestUpgrade:         "send the request without Upgrade, or with a list of protocols and without a body",
+	NotImplemented:            "send the request without that transfer coding or method",
+	MisdirectedRequest:        "open another connection for this host",
+	NoRoute:                   "check the host, the path and the method: no API that is deployed here has an operation for them",
+	KeyMissing:                "send the key of a subscription where WWW-Authenticate says",
+	KeyInvalid:                "send the key as it was shown when it was made",
+	KeyExpired:                "have the key rotated, and send the new one",
+	NotSubscribed:             "subscribe to a product that holds this API",
+	Revoked:                   "have another key made",
+	RateLimited:               "wait as long as Retry-After says",
+	QuotaExceeded:             "wait as long as Retry-After says, or subscribe to a product with a larger quota",
+	QuotaNoRights:             "wait as long as Retry-After says",
+	ClientCertificateRequired: "connect over TLS with a certificate that is signed by a CA of this host",
+	ClientCertificateInvalid:  "connect with a certificate that is signed by a CA of this host and has not expired",
+	UpstreamConnect:           "try again later; the log of the gateway says why no endpoint of the backend could be connected to",
+	UpstreamBusy:              "try again later; the limits of the Backend say how much it takes at once",
+	UpstreamTimeout:           "try again later; the time-outs of the Backend say how long it may take",
+	UpstreamReset:             "try again if the request may be repeated: it may have arrived",
+	UpstreamProtocol:          "the service must answer in HTTP as the Backend has it; the log of the gateway says what was wrong",
+	UpstreamTooLarge:          "ask for less; the limits of the Backend say how long an answer may be",
+	UpstreamNone:              "try again later; the names of the Backend are looked up again and again",
+	NotConfigured:             "try again later, or at another gateway",
+	Draining:                  "try again at another gateway",
+	Overloaded:                "try again later, or at another gateway",
+	LoopDetected:              "have the Backend lead to a service, and not to this gateway",
+	Internal:                  "tell the operator the request id: the log of the gateway has the cause under it",
+	ClientGone:                "nothing: nobody reads this",
+}
+
 // Codes returns every code but CodeNone, in the order of the table.
 func Codes() []Code {
 	all := make([]Code, 0, numCodes-1)
@@ -137,6 +184,9 @@ func (c Code) String() string { return codes[c].name }
 
 // Status returns the HTTP status that goes with c.
 func (c Code) Status() int { return codes[c].status }
+
+// Advice returns what can be done about c, as a sentence without capital and full stop.
+func (c Code) Advice() string { return advice[c] }
 
 // Title returns what c means, as a sentence without a full stop.
 func (c Code) Title() string { return codes[c].title }

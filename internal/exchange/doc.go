@@ -28,4 +28,6 @@
 // call.
 //
 // The package imports only the standard library and x.
+//
+//go:generate go test -run TestReferencePageIsCurrent -update .
 package exchange

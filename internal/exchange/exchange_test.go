@@ -37,6 +37,9 @@ func TestProblem(t *testing.T) {
 	if err := json.Unmarshal(x.AppendProblem(nil), &got); err != nil {
 		t.Fatalf("%v in %s", err, x.AppendProblem(nil))
 	}
+	if got["detail"] != NoRoute.Advice() {
+		t.Errorf("the detail of a refusal without one is %q, want %q", got["detail"], NoRoute.Advice())
+	}
 	dst := make([]byte, 0, 1024)
 	if n := testing.AllocsPerRun(100, func() {
 		x.Reset()
@@ -52,7 +55,7 @@ func TestCodes(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range Codes() {
 		switch {
-		case c.String() == "" || c.Title() == "" || c.Status() < 400 || seen[c.String()]:
+		case c.String() == "" || c.Title() == "" || c.Advice() == "" || c.Status() < 400 || seen[c.String()]:
 			t.Errorf("code %d is %q %d %q", c, c, c.Status(), c.Title())
 		case strings.HasPrefix(c.String(), "bad-request-") && c.Status()/100 != 4, strings.HasPrefix(c.String(), "upstream-") && c.Status()/100 != 5:
 			t.Errorf("code %q has status %d", c, c.Status())

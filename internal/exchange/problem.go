@@ -11,7 +11,8 @@ const ProblemType = "application/problem+json"
 // problemBase is what the type member of a refusal begins with; the code follows.
 const problemBase = "https://hansa.dev/errors/"
 
-// AppendProblem appends the body of the refusal that x carries: type, title, status, code, detail and requestId.
+// AppendProblem appends the body of the refusal that x carries: type, title, status, code, detail (the advice of
+// the code if x has none) and requestId.
 func (x *Exchange) AppendProblem(dst []byte) []byte {
 	info := &codes[x.Code]
 	dst = append(dst, `{"type":"`+problemBase...)
@@ -22,13 +23,13 @@ func (x *Exchange) AppendProblem(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, int64(x.Status), 10)
 	dst = append(dst, `,"code":"`...)
 	dst = append(dst, info.name...)
+	dst = append(dst, `","detail":`...)
 	if x.Detail != "" {
-		dst = append(dst, `","detail":`...)
 		dst = AppendJSONString(dst, x.Detail)
-		dst = append(dst, `,"requestId":"`...)
 	} else {
-		dst = append(dst, `","requestId":"`...)
+		dst = AppendJSONString(dst, advice[x.Code])
 	}
+	dst = append(dst, `,"requestId":"`...)
 	dst = append(dst, x.ID[:]...)
 	return append(dst, "\"}\n"...)
 }

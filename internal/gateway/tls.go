@@ -38,10 +38,10 @@ type TLSOptions struct {
 // Validate returns what is wrong with o.
 func (o *TLSOptions) Validate() error {
 	if _, err := tlsnames.Version(o.MinVersion); err != nil {
-		return fmt.Errorf("lowest version of TLS: %w", err)
+		return fmt.Errorf("tls-min-version: %w", err)
 	}
 	if _, err := tlsnames.Ciphers(o.Ciphers); err != nil {
-		return fmt.Errorf("cipher suites: %w", err)
+		return fmt.Errorf("tls-ciphers: %w", err)
 	}
 	return nil
 }

@@ -25,11 +25,11 @@ import (
 // Why a gateway may not join or renew. An EnrolmentStore returns them, and Enrol and Keeper give them back.
 var (
 	// ErrTokenInvalid: there is no such token, its secret is another one, or it has expired. Which, is not said.
-	ErrTokenInvalid = errors.New("the join token is not valid: it does not exist, or it has expired")
+	ErrTokenInvalid = errors.New("the join token is not valid: it does not exist, or it has expired; make another with \"hansa jointokens create\"")
 	// ErrTokenUsed: another key has used the token.
-	ErrTokenUsed = errors.New("the join token has been used by another gateway")
+	ErrTokenUsed = errors.New("the join token has been used by another gateway: make one with \"hansa jointokens create\" for each")
 	// ErrNameTaken: another gateway of the organization has the name.
-	ErrNameTaken = errors.New("another gateway has this name")
+	ErrNameTaken = errors.New("another gateway has this name: choose another with --name")
 	// ErrRevoked: the gateway has been revoked or removed.
 	ErrRevoked = errors.New("the gateway has been revoked or removed")
 )
@@ -219,7 +219,7 @@ type EnrolOptions struct {
 func Enrol(ctx context.Context, o EnrolOptions) error {
 	o.Addresses = append(append([]string(nil), o.Addresses...), o.Token.Addresses...)
 	if len(o.Addresses) == 0 {
-		return fmt.Errorf("enrol with %s: it names no control node, so that the address must be given beside it", o.Token)
+		return fmt.Errorf("enrol with %s: it names no control node: give its address with --control", o.Token)
 	}
 	o.Timeouts = o.Timeouts.withDefaults()
 	if o.Dial == nil {

@@ -1,7 +1,6 @@
 package resource
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"reflect"
@@ -36,8 +35,25 @@ func Explain(w io.Writer, info v1.KindInfo, path string) error {
 			sb.WriteString(wrap(f.Description, "      "))
 		}
 	}
+	if at == "" {
+		fmt.Fprintf(&sb, "\nThe fields of spec: hansa explain %s.spec\n", info.Kind)
+	}
 	_, err = io.WriteString(w, sb.String())
 	return err
+}
+
+// FieldNames returns the names of the fields of a kind, or of one of its fields, in the order of the documentation; none if
+// there is no such field. The path is as Explain takes it.
+func FieldNames(info v1.KindInfo, path string) []string {
+	root, err := Schema(info)
+	if err != nil {
+		return nil
+	}
+	s, _, err := root.field(path)
+	if err != nil {
+		return nil
+	}
+	return s.inner().order
 }
 
 // field finds a field by its path and returns the path as it is in full.
@@ -50,11 +66,15 @@ func (s *JSONSchema) field(path string) (*JSONSchema, string, error) {
 			next, at = spec.Properties[step], "spec"
 		}
 		if next == nil {
-			otherwise := "it has none"
-			if len(inner.order) > 0 {
-				otherwise = "the fields are: " + joinWords(inner.order)
+			where, names := at, inner.order
+			if spec := inner.Properties["spec"]; i == 0 && spec != nil { // the path may leave it out
+				where, names = "spec", spec.inner().order
 			}
-			return nil, "", fmt.Errorf("there is no %q in %s; %s", step, cmp.Or(at, "the resource"), didYouMean(step, inner.order, otherwise))
+			otherwise := "it has none"
+			if len(names) > 0 {
+				otherwise = "the fields are: " + joinWords(names)
+			}
+			return nil, "", fmt.Errorf("there is no %q in %s; %s", step, where, didYouMean(step, names, otherwise))
 		}
 		s, at = next, join(at, step)
 	}

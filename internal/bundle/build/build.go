@@ -5,6 +5,7 @@ package build
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,8 @@ type Options struct {
 	Objects []*v1.Object
 	// Keys has one v1.KeyImport a line as JSON. Nil: the bundle has no credentials.
 	Keys io.Reader
+	// KeysFile is the name of Keys in faults. Default: "keys".
+	KeysFile string
 	// Organization is the one of keys and of Group. Default: "default".
 	Organization string
 	// Group is the gateway group. It may be empty if the resources have one only.
@@ -166,7 +169,7 @@ func (o Options) credentials(st state) (*snapshot.Credentials, error) {
 			}
 		}
 		if fault != nil {
-			fault.File, fault.Line = "keys", n
+			fault.File, fault.Line, fault.Column = cmp.Or(o.KeysFile, "keys"), n, 1
 			faults = append(faults, *fault)
 		}
 	}
@@ -185,7 +188,7 @@ func (o Options) credential(st state, line []byte) (snapshot.Credential, *v1.Fau
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
 		// The error text may quote the line, and with it a key.
-		return snapshot.Credential{}, &v1.Fault{Code: "syntax", Message: "the line is not an object of subscription, key or sha256, and expiresAt"}
+		return snapshot.Credential{}, &v1.Fault{Code: "syntax", Message: "the line is not an object of subscription, key or sha256, and expiresAt", Remedy: `write {"subscription": "NAME", "key": "VALUE"}`}
 	}
 	c := snapshot.Credential{Organization: o.Organization, Subscription: in.Subscription, Slot: snapshot.SlotImported, CreatedAt: o.Now.Unix()}
 	if !in.ExpiresAt.IsZero() {
@@ -193,7 +196,7 @@ func (o Options) credential(st state, line []byte) (snapshot.Credential, *v1.Fau
 	}
 	switch {
 	case (in.Key == "") == (in.SHA256 == ""):
-		return c, &v1.Fault{Code: "required", Path: "key", Message: "the record needs either key or sha256"}
+		return c, &v1.Fault{Code: "required", Path: "key", Message: "the line needs either key or sha256", Remedy: "leave one of them out, or add one"}
 	case in.Key != "":
 		c.Hash = snapshot.HashCredential([]byte(in.Key))
 	default:
@@ -208,6 +211,7 @@ func (o Options) credential(st state, line []byte) (snapshot.Credential, *v1.Fau
 		return c, &v1.Fault{
 			Code: "dangling-reference", Path: "subscription", Value: in.Subscription,
 			Message: fmt.Sprintf("there is no Subscription %q in organization %q", in.Subscription, o.Organization),
+			Remedy:  "add it to the resources, or correct the name",
 		}
 	}
 	sub := obj.Spec.(*v1.SubscriptionSpec)
