@@ -8,7 +8,21 @@
 //	request STATUS CODE METHOD URL [HEADER...]
 //	                      send a request until it is answered with STATUS and, unless CODE is "-", with that code of a
 //	                      refusal (10 s at most); the head and body of the last answer are in $WORK/response
+//	                      The last argument, if it is body=BYTES, is the body, as raw has it.
 //	json VAR FILE FIELD   set VAR to a field of the JSON object in FILE
+//	content VAR FILE      set VAR to what is in FILE
+//	raw STATUS CODE ADDRESS BYTES...
+//	                      send bytes, as a Go string has them or N times over as N*BYTES, and read the refusal
+//	hold ADDRESS BYTES... the same, without reading, over a connection that stays open until the script ends
+//	leave ADDRESS BYTES...
+//	                      the same, over one that is closed at once
+//	tls STATUS CODE ADDRESS SERVERNAME URL [CERTIFICATE]
+//	                      send a GET over TLS, perhaps with a client certificate, and read the refusal
+//	certificate NAME HOST...
+//	                      write NAME.crt and NAME.key, signed by themselves
+//	logged CODE FILE      wait until an access log has the code
+//
+// The program "faulty" is a backend of bad manners.
 package script
 
 import (
@@ -36,6 +50,7 @@ func TestMain(m *testing.M) {
 		"hansa": func() {
 			os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 		},
+		"faulty": faulty,
 	})
 }
 
@@ -55,7 +70,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "address": address, "request": request, "json": jsonField,
+			"ready": ready, "address": address, "request": request, "json": jsonField, "content": contentOf,
+			"raw": raw, "hold": hold, "leave": leave, "tls": overTLS, "certificate": certificate, "logged": logged,
 		},
 	})
 }
@@ -118,12 +134,16 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	code, method, url := args[1], args[2], args[3]
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} // a test on loopback
+	headers, body := args[4:], ""
+	if n := len(args) - 1; strings.HasPrefix(args[n], "body=") {
+		headers, body = args[4:n], bytesOf(ts, []string{strings.TrimPrefix(args[n], "body=")})
+	}
 	poll(ts, func() error {
-		req, err := http.NewRequestWithContext(context.Background(), method, url, nil)
+		req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
 		if err != nil {
 			ts.Fatalf("%v", err)
 		}
-		for _, h := range args[4:] {
+		for _, h := range headers {
 			name, value, _ := strings.Cut(h, ":")
 			if strings.EqualFold(name, "Host") {
 				req.Host = strings.TrimSpace(value)
