@@ -566,3 +566,34 @@ func TestLimits(t *testing.T) {
 		t.Error("an engine with 1,000 fields")
 	}
 }
+
+// TestLateFrames has clients go on with requests that were answered, and reset, before they were complete: what comes late is
+// dropped, and concerns no other stream.
+func TestLateFrames(t *testing.T) {
+	t.Parallel()
+	g := start(t, nil, setup{serve: func(x *exchange.Exchange, d exchange.Down) bool {
+		x.Answer(200, []byte("enough"))
+		d.Respond(x, nil)
+		return true
+	}})
+	r := g.dial(t)
+	const requests = 100 // more than one would think are remembered
+	for i := range uint32(requests) {
+		id := 2*i + 1
+		r.request(id, false, "POST")
+		if all, _ := r.until(func(all map[uint32]*reply) bool { return all[id] != nil && all[id].wasReset }); all[id].status != "200 " || all[id].reset != 0 {
+			t.Fatalf("stream %d: %+v", id, all[id])
+		}
+	}
+	for i := range uint32(requests) {
+		r.must(r.WriteData(2*i+1, false, []byte("more")))
+		r.buf.Reset()
+		_ = r.enc.WriteField(hpack.HeaderField{Name: "x-sum", Value: strconv.Itoa(int(i))})
+		r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: r.buf.Bytes(), EndStream: true, EndHeaders: true}))
+	}
+	const last = 2*requests + 1
+	r.request(last, true, "GET")
+	if all, away := r.until(over(last)); all[last] == nil || all[last].status != "200 " || away != nil {
+		t.Errorf("the next request: %+v, %v", all[last], away)
+	}
+}

@@ -277,9 +277,15 @@ func (c *conn) headerBlock(block []byte) error {
 		return c.trailers(s, block)
 	}
 	if id&1 == 0 || id <= c.maxID {
-		closed, _ := c.recent.has(id)
+		closed, byUs := c.recent.has(id)
 		c.mu.Unlock()
-		if closed {
+		switch {
+		case closed && byUs: // trailers that were on their way
+			if err := c.drop(block); err != nil {
+				return err
+			}
+			return c.spend(h2.CostEmpty)
+		case closed:
 			return errClosedStream
 		}
 		return errStreamNumber
@@ -411,7 +417,8 @@ func (c *conn) beginData(h h2.FrameHeader, rest []byte) (n int, err error) {
 	var fault error
 	switch {
 	case s == nil:
-		if closed, byUs := c.recent.has(h.Stream); !closed || !byUs {
+		// Of what was closed before the recent ones it is not known by whom.
+		if closed, byUs := c.recent.has(h.Stream); closed && !byUs {
 			c.mu.Unlock()
 			return 0, errClosedStream
 		}
@@ -493,10 +500,13 @@ func (c *conn) returnLocked(s *stream, n int) {
 	}
 }
 
+// recentStreams is how many closed streams are remembered.
+const recentStreams = 128
+
 // recent is the numbers of the streams that were closed last: frames that name them may still be on their way.
 type recent struct {
-	ids  [64]uint32
-	byUs [64]bool // reset from this end
+	ids  [recentStreams]uint32
+	byUs [recentStreams]bool // reset from this end
 	at   uint8
 }
 
