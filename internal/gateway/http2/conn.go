@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,10 +116,18 @@ func newConn(s *Server, info Conn) *conn {
 // Cancelled implements sweep.Owner: it tells whoever was woken from reading whether to give up.
 func (c *conn) Cancelled() bool { return c.finished.Load() }
 
-// serve reads frames until the connection ends.
+// serve reads frames until the connection ends. What panics here is a fault of the gateway, and costs the connection.
 func (c *conn) serve() {
 	c.tcp.Owner = c
-	defer c.end()
+	defer func() {
+		if v := recover(); v != nil {
+			c.srv.metrics.panics.Inc()
+			c.srv.Log.Error("reading a connection panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			c.cut() // and not end: the lock may be held
+			return
+		}
+		c.end()
+	}()
 	c.greet()
 	if c.filled > 0 && c.advance() == sweep.Leave {
 		return

@@ -80,8 +80,8 @@ func (c *conn) parse(b []byte) (int, error) {
 
 // expected tells whether a frame may come now.
 func (c *conn) expected(h h2.FrameHeader) error {
-	if err := h.Check(); err != nil {
-		return c.streamFault(h.Stream, err)
+	if f, ok := h.Check().(*h2.Fault); ok && !f.Stream { // frame sees to faults of a stream, when all of it has come
+		return f
 	}
 	switch {
 	case !c.settled && (h.Type != h2.Settings || h.Has(h2.FlagAck)):
@@ -126,6 +126,9 @@ func (c *conn) spend(n int) error {
 
 // frame takes in a frame that is complete and may come now. It is not DATA.
 func (c *conn) frame(h h2.FrameHeader, content []byte) error {
+	if err := h.Check(); err != nil {
+		return c.streamFault(h.Stream, err)
+	}
 	switch h.Type {
 	case h2.Headers, h2.Continuation:
 		return c.headers(h, content)

@@ -149,7 +149,7 @@ type setup struct {
 }
 
 // start starts a gateway before a backend; nil: none.
-func start(t *testing.T, backend http.HandlerFunc, s setup) *gateway {
+func start(t testing.TB, backend http.HandlerFunc, s setup) *gateway {
 	t.Helper()
 	var addresses []string
 	if backend != nil {
@@ -160,7 +160,7 @@ func start(t *testing.T, backend http.HandlerFunc, s setup) *gateway {
 	return startBefore(t, s, addresses...)
 }
 
-func startBefore(t *testing.T, s setup, addresses ...string) *gateway {
+func startBefore(t testing.TB, s setup, addresses ...string) *gateway {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -218,7 +218,7 @@ func startBefore(t *testing.T, s setup, addresses ...string) *gateway {
 }
 
 // upgrade returns a function that makes TLS of a connection.
-func upgrade(t *testing.T) func(net.Conn) (net.Conn, error) {
+func upgrade(t testing.TB) func(net.Conn) (net.Conn, error) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(nil)
 	s.EnableHTTP2 = true
@@ -232,7 +232,7 @@ func upgrade(t *testing.T) func(net.Conn) (net.Conn, error) {
 }
 
 // listen serves connections until the test ends.
-func listen(t *testing.T, wg *sync.WaitGroup, serve func(net.Conn)) string {
+func listen(t testing.TB, wg *sync.WaitGroup, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
