@@ -4,22 +4,24 @@ package exchange
 // configuration is read and never change; an exchange keeps the one it was given, whatever happens to the
 // configuration meanwhile.
 type Route struct {
+	// What every request needs comes first and lies together: among 100,000 routes none is in the processor's cache.
+
+	// Request and Response are the steps before the request is forwarded and before the response is sent.
+	Request, Response []Step
+	// Backend answers; nil if one of the request steps always does.
+	Backend Backend
+	// Data belongs to whoever made the route: counters, for example.
+	Data any
+	// MaxRequestBytes bounds the body of a request; 0: no bound.
+	MaxRequestBytes int64
+	// RequestFilters and ResponseFilters see the bodies.
+	RequestFilters, ResponseFilters []Filter
+
 	Organization string
 	Environment  string
 	API          string
 	Revision     uint64
 	Operation    string
-
-	// Request and Response are the steps before the request is forwarded and before the response is sent.
-	Request, Response []Step
-	// RequestFilters and ResponseFilters see the bodies.
-	RequestFilters, ResponseFilters []Filter
-	// Backend answers; nil if one of the request steps always does.
-	Backend Backend
-	// MaxRequestBytes bounds the body of a request; 0: no bound.
-	MaxRequestBytes int64
-	// Data belongs to whoever made the route: counters, for example.
-	Data any
 }
 
 // Verdict is what a step decides.

@@ -184,7 +184,7 @@ func (m *apiMaker) route(operation string, request, response []exchange.Step) *e
 		Revision: m.spec.Revision, Operation: operation,
 		Request: request, Response: response,
 		Backend: m.backend, MaxRequestBytes: m.spec.MaxRequestBytes,
-		Data: &routeData{life: m.api.life, counts: counts},
+		Data: counts,
 	}
 }
 
@@ -197,7 +197,7 @@ func (m *apiMaker) countsOf(operation string) *operationCounts {
 			}
 		}
 	}
-	return &operationCounts{name: operation}
+	return &operationCounts{life: m.api.life, name: operation}
 }
 
 // steps makes the steps of a list of policies.

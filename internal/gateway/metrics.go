@@ -138,17 +138,14 @@ func (m *metrics) count(x *exchange.Exchange) {
 	if class < 1 || class > 5 {
 		class = 0
 	}
-	var data *routeData
+	counts, durations := &m.unrouted, &m.durations
 	if x.Route != nil {
-		data, _ = x.Route.Data.(*routeData)
+		if c, ok := x.Route.Data.(*operationCounts); ok {
+			counts, durations = c, &c.life.durations
+		}
 	}
-	if data == nil {
-		m.unrouted.classes[class].Add(1)
-		m.durations.Observe(x.Duration)
-	} else {
-		data.counts.classes[class].Add(1)
-		data.life.durations.Observe(x.Duration)
-	}
+	counts.classes[class].Add(1)
+	durations.Observe(x.Duration)
 	if x.Consumer.Record != nil || x.Code == exchange.KeyMissing || x.Code == exchange.KeyInvalid {
 		m.keys[outcome(x.Code)].Add(1)
 	}
@@ -156,12 +153,12 @@ func (m *metrics) count(x *exchange.Exchange) {
 		return
 	}
 	m.refusals[x.Code].Add(1)
-	if data != nil {
+	if l := counts.life; l != nil {
 		switch x.Code {
 		case exchange.RateLimited:
-			data.life.limited[0].Add(1)
+			l.limited[0].Add(1)
 		case exchange.QuotaExceeded, exchange.QuotaNoRights:
-			data.life.limited[1].Add(1)
+			l.limited[1].Add(1)
 		}
 	}
 }

@@ -58,16 +58,11 @@ type life struct {
 }
 
 // operationCounts counts the requests of an operation by class of status: index 0 for those without an answer. An
-// operation keeps them across revisions.
+// operation keeps them across revisions. It is what the gateway hangs on a route.
 type operationCounts struct {
-	name    string
+	life    *life // of its API; nil for what has no route
 	classes [6]atomic.Uint64
-}
-
-// routeData is what the gateway hangs on a route.
-type routeData struct {
-	life   *life
-	counts *operationCounts
+	name    string
 }
 
 // find returns the route of a request and sets the path that the backend sees.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"unique"
 
 	"hansa.dev/hansa/internal/x/pathpattern"
 )
@@ -22,14 +23,21 @@ type OperationEntry[V any] struct {
 	Value    V
 }
 
-// opNode is reached by the segments of a template.
+// opNode is reached by the segments of a template. What lies on the way is in its first 64 bytes and what most templates
+// end with in the second: with values of the size of a pointer that is two lines of the processor's cache.
 type opNode[V any] struct {
 	literals children[opNode[V]]
-	mixed    []mixedChild[V] // in order of precedence
 	param    *opNode[V]
-	end      []methodValue[V] // templates that end here
-	slash    []methodValue[V] // and with a slash
-	rest     []methodValue[V] // and with "*"
+	mixed    []mixedChild[V] // in order of precedence
+
+	end   methodValues[V] // templates that end here
+	tails *methodTails[V] // templates that go on; nil: none
+}
+
+// methodTails are the templates that end a slash or more behind a node.
+type methodTails[V any] struct {
+	slash methodValues[V] // with a slash
+	rest  methodValues[V] // with "*"
 }
 
 type mixedChild[V any] struct {
@@ -37,8 +45,14 @@ type mixedChild[V any] struct {
 	node    *opNode[V]
 }
 
+// methodValues are the operations of one template. The first, mostly the only one, lies with the node.
+type methodValues[V any] struct {
+	first methodValue[V]
+	more  []methodValue[V]
+}
+
 type methodValue[V any] struct {
-	method string
+	method string // "": there is none
 	value  V
 }
 
@@ -58,22 +72,47 @@ func (t *Operations[V]) add(e OperationEntry[V]) error {
 	list := &n.end
 	for _, s := range e.Template.Segments() {
 		if s.Kind == pathpattern.Rest {
-			list = &n.rest
+			list = &n.tail().rest
 			break
 		}
 		n = n.below(s)
 		list = &n.end
 	}
 	if e.Template.Slash() {
-		list = &n.slash
+		list = &n.tail().slash
 	}
-	for _, m := range *list {
-		if m.method == e.Method {
-			return fmt.Errorf("operation %s %s is there twice", e.Method, e.Template)
+	if !list.add(e.Method, e.Value) {
+		return fmt.Errorf("operation %s %s is there twice", e.Method, e.Template)
+	}
+	return nil
+}
+
+// tail returns the tails, and makes them if they are not there.
+func (n *opNode[V]) tail() *methodTails[V] {
+	if n.tails == nil {
+		n.tails = new(methodTails[V])
+	}
+	return n.tails
+}
+
+// add adds the value of a method, unless there is one.
+func (l *methodValues[V]) add(method string, value V) bool {
+	for _, m := range l.more {
+		if m.method == method {
+			return false
 		}
 	}
-	*list = append(*list, methodValue[V]{e.Method, e.Value})
-	return nil
+	// Methods are few: their text is shared, so that it is in the processor's cache.
+	m := methodValue[V]{unique.Make(method).Value(), value}
+	switch l.first.method {
+	case "":
+		l.first = m
+	case method:
+		return false
+	default:
+		l.more = append(l.more, m)
+	}
+	return true
 }
 
 // below returns the child for a segment, and makes it if it is not there.
@@ -117,7 +156,7 @@ func (t *Operations[V]) Match(method, path []byte) (v V, ok bool) {
 func (n *opNode[V]) match(method, path []byte) *methodValue[V] {
 	switch len(path) {
 	case 0:
-		return find(n.end, method)
+		return n.end.find(method)
 	case 1:
 		return n.matchSlash(method)
 	}
@@ -146,26 +185,40 @@ func (n *opNode[V]) match(method, path []byte) *methodValue[V] {
 			}
 		}
 	}
-	return find(n.rest, method)
+	if n.tails == nil {
+		return nil
+	}
+	return n.tails.rest.find(method)
 }
 
 // matchSlash matches the path "/".
 func (n *opNode[V]) matchSlash(method []byte) *methodValue[V] {
-	if m := find(n.slash, method); m != nil {
+	if n.tails == nil {
+		return nil
+	}
+	if m := n.tails.slash.find(method); m != nil {
 		return m
 	}
-	return find(n.rest, method)
+	return n.tails.rest.find(method)
 }
 
 // find returns the entry of a method, or that of any method.
-func find[V any](list []methodValue[V], method []byte) *methodValue[V] {
+func (l *methodValues[V]) find(method []byte) *methodValue[V] {
 	var any *methodValue[V]
-	for i := range list {
+	switch l.first.method {
+	case "":
+		return nil
+	case string(method):
+		return &l.first
+	case "*":
+		any = &l.first
+	}
+	for i := range l.more {
 		switch {
-		case list[i].method == string(method):
-			return &list[i]
-		case list[i].method == "*":
-			any = &list[i]
+		case l.more[i].method == string(method):
+			return &l.more[i]
+		case l.more[i].method == "*":
+			any = &l.more[i]
 		}
 	}
 	return any

@@ -387,3 +387,41 @@ func bigTables(tb testing.TB, n int) (*Hosts[int], *Bases[int], *Operations[int]
 	}
 	return NewHosts(names), with(tb, new(Bases[int]), puts), ops
 }
+
+// Children that come and go are found as in a map.
+func TestChildrenAgainstMap(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(9, 10))
+	var c children[int]
+	want := map[string]*int{}
+	for step := range 20_000 {
+		text := fmt.Sprint(rng.IntN(1 + step%700))
+		before := c.clone()
+		switch rng.IntN(3) {
+		case 0:
+			c.set(text, nil)
+			delete(want, text)
+		default:
+			n := step
+			c.set(text, &n)
+			want[text] = &n
+		}
+		if c.get(text) != want[text] || c.len() != len(want) {
+			t.Fatalf("step %d: %q leads to %v of %d, want %v of %d", step, text, c.get(text), c.len(), want[text], len(want))
+		}
+		if step%100 > 0 {
+			continue
+		}
+		for text, n := range want {
+			if c.get(text) != n {
+				t.Fatalf("step %d: %q leads to %v, want %v", step, text, c.get(text), n)
+			}
+		}
+		seen := 0
+		c.all(func(*int) { seen++ })
+		if c.set("new", new(int)); seen != len(want) || before.get("new") != nil {
+			t.Fatalf("step %d: all has seen %d of %d; the clone has %v", step, seen, len(want), before.get("new"))
+		}
+		c.set("new", nil)
+	}
+}
