@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/acme"
 	"hansa.dev/hansa/internal/bundle"
 	"hansa.dev/hansa/internal/control"
 	"hansa.dev/hansa/internal/feed/serve"
@@ -54,6 +55,8 @@ type ControlOptions struct {
 	Advertise []string
 	// ReadyFile, if set, is written when the node is ready.
 	ReadyFile string
+	// ACMERetry is how long after a CA has refused a certificate it is asked again. Default: acme.DefaultRetry.
+	ACMERetry time.Duration
 	// Version is the version of the binary.
 	Version string
 	// Log is required.
@@ -113,6 +116,7 @@ func (c *Control) start(ctx context.Context) error {
 		{"feed", c.startFeed},
 		{"control API", c.startAPI},
 		{"link", c.startLink},
+		{"ACME", c.startACME},
 		{"ready file", c.announce},
 	} {
 		began := c.opts.Now()
@@ -258,6 +262,19 @@ func (c *Control) startLink(ctx context.Context) (err error) {
 	c.run("link", func(ctx context.Context) error { return c.link.Serve(ctx, l) })
 	c.run("revocation of gateways", c.dropRevoked)
 	c.run("trimmer", c.trimmer.run)
+	return nil
+}
+
+// startACME starts what has certificates issued. Where several control nodes are, it runs on the one that leads.
+func (c *Control) startACME(context.Context) error {
+	w, err := acme.New(acme.Options{
+		Record: c.record, Control: c.api.Issuance(), Vault: vault.New(c.sealer), Retry: c.opts.ACMERetry,
+		Version: c.opts.Version, Log: c.log, Registerer: c.registry, Now: c.opts.Now,
+	})
+	if err != nil {
+		return err
+	}
+	c.run("ACME", w.Run)
 	return nil
 }
 

@@ -61,6 +61,10 @@ const importOrderText = `
 	store, compile, feed/serve
 	< publish;
 
+	store, resource, vault
+	< acme
+	< control;
+
 	link, quota, revocation, credential, oauth, health
 	< quota/broker, revocation/sync, health/spread, gateway/cache/sync;
 

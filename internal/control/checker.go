@@ -33,6 +33,16 @@ func (c *checker) check(ctx context.Context, state, next store.State, changed []
 	return c.compiled.Next(next, state.Version().Seq+1, changed)
 }
 
+// current returns what state, which is at the head, compiles to.
+func (c *checker) current(ctx context.Context, state store.State) (*compile.Result, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.catchUpLocked(ctx, state); err != nil {
+		return nil, err
+	}
+	return c.compiled, nil
+}
+
 // catchUpLocked compiles up to state: by what has changed since, or all of it if the log does not tell.
 func (c *checker) catchUpLocked(ctx context.Context, state store.State) error {
 	to := state.Version()
