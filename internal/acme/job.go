@@ -195,6 +195,9 @@ func (j *job) attempt(ctx context.Context) error {
 	return j.install(ctx, chain, key)
 }
 
+// connectPoll is how often it is asked whether a gateway is connected.
+const connectPoll = 250 * time.Millisecond
+
 // groups returns the gateway groups that serve the hostnames. Without one that serves it no CA would find a hostname.
 func (j *job) groups(ctx context.Context) ([]string, error) {
 	serving, err := j.w.opts.Control.Serving(ctx, j.key)
@@ -215,10 +218,17 @@ func (j *job) groups(ctx context.Context) ([]string, error) {
 		}
 	}
 	slices.Sort(groups)
-	if connected, _ := j.w.opts.Control.Await(ctx, j.key.Organization, groups, store.Version{}); connected == 0 {
-		return nil, fail(reasonNoGateway, true, "no gateway of %s is connected, so that nobody would answer the CA", strings.Join(groups, ", "))
+	// Gateways may be on their way, as after a restart of the control node.
+	bounded, cancel := context.WithTimeout(ctx, j.w.opts.Await)
+	defer cancel()
+	for {
+		if connected, _ := j.w.opts.Control.Await(ctx, j.key.Organization, groups, store.Version{}); connected > 0 {
+			return groups, nil
+		}
+		if !pause(bounded, connectPoll) {
+			return nil, fail(reasonNoGateway, true, "no gateway of %s is connected, so that nobody would answer the CA", strings.Join(groups, ", "))
+		}
 	}
-	return groups, nil
 }
 
 // open returns the open order, or makes one.

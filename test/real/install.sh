@@ -14,6 +14,8 @@ done
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 # The conformance suite of HTTP/2.
 command -v h2spec >/dev/null || GOBIN=/usr/local/bin go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+# The CA that certificates are issued by in tests.
+command -v pebble >/dev/null || GOBIN=/usr/local/bin go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
