@@ -8,6 +8,7 @@ const (
 	caseKeyQuota   = "key+quota"
 	caseTLS        = "tls"
 	caseHandshake  = "tls-handshake"
+	caseResume     = "tls-resume"
 	caseH2         = "h2"
 	caseH2TLS      = "h2-tls"
 	caseGRPC       = "h2-grpc"
@@ -67,6 +68,7 @@ func proxyCases() []proxyCase {
 		{name: caseKeyQuota, group: casePlain, base: casePlain, limits: []limit{nginxCPU(1.05), envoyCPU}},
 		{name: caseTLS, group: caseTLS, limits: []limit{nginxCPU(1.15), envoyCPU}},
 		{name: caseHandshake, group: caseHandshake, limits: []limit{nginxCPU(1.5), envoyCPU}},
+		{name: caseResume, group: caseResume, limits: []limit{envoyCPU}},
 		{name: caseH2, group: caseH2, load: kindH2load, limits: []limit{nginxCPU(1.3), envoyCPU}},
 		{name: caseH2TLS, group: caseH2TLS, load: kindH2load, limits: []limit{nginxCPU(1.3), envoyCPU}},
 		{name: caseGRPC, group: caseGRPC, load: kindH2load, limits: []limit{{peer: "envoy", most: 1.0}}},

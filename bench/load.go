@@ -59,6 +59,8 @@ func loadFor(c proxyCase, o options, at place, dir string) (load, error) {
 	case caseTLS:
 		l.url = "https://" + at.tls
 	case caseHandshake:
+		return &handshakeLoad{addr: at.tls, host: proxyHost, path: plainPath, connections: o.connections}, nil
+	case caseResume:
 		l.url, l.shut = "https://"+at.tls, true
 	case case64k:
 		l.path = path64k

@@ -296,3 +296,28 @@ func TestNextStops(t *testing.T) {
 		t.Error("rested goes on after the end of its context")
 	}
 }
+
+// TestHandshakeLoad asks for full handshakes where sessions could be resumed, and counts what goes wrong.
+func TestHandshakeLoad(t *testing.T) {
+	t.Parallel()
+	var broken atomic.Bool
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS.DidResume || r.Host != proxyHost {
+			t.Errorf("resumed: %t, asked for %s", r.TLS.DidResume, r.Host)
+		}
+		if broken.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	srv.StartTLS()
+	defer srv.Close()
+	l := &handshakeLoad{addr: srv.Listener.Addr().String(), host: proxyHost, path: plainPath, connections: 2}
+	s, err := l.run(t.Context(), 200*time.Millisecond)
+	if err != nil || s.Requests == 0 || s.Errors != 0 || s.P50 <= 0 || s.P99 < s.P50 {
+		t.Errorf("run = %+v, %v", s, err)
+	}
+	broken.Store(true)
+	if s, err := l.run(t.Context(), 200*time.Millisecond); err == nil || !strings.Contains(err.Error(), "503") || s.Errors == 0 {
+		t.Errorf("run of what answers 503 = %+v, %v", s, err)
+	}
+}

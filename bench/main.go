@@ -13,6 +13,7 @@
 //	               metrics read every 5 seconds; the log and the metrics must add up to the requests answered
 //	tls            plain over TLS 1.3, on kept connections
 //	tls-handshake  plain over TLS 1.3, a full handshake for each request
+//	tls-resume     the same, but sessions are resumed
 //	h2, h2-tls     plain by HTTP/2, without TLS and over it, to a backend that speaks HTTP/1.1
 //	h2-grpc        unary calls with messages of 100 bytes, HTTP/2 without TLS on both sides
 //	64k, 1m        answers of 64 kB and 1 MB

@@ -34,7 +34,7 @@ func verify(ctx context.Context, c proxyCase, at place) error {
 	switch c.name {
 	case caseKeyQuota:
 		path, key = keyedPath, keyValue(keyQuotaKeys-1)
-	case caseTLS, caseHandshake:
+	case caseTLS, caseHandshake, caseResume:
 		url = "https://" + at.tls
 	case caseH2:
 		url, protocols = "http://"+at.h2, new(http.Protocols)
