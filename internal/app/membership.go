@@ -73,6 +73,11 @@ func (m *membership) open(ctx context.Context) error {
 		return err
 	}
 	if b := m.offered; b != nil {
+		// What is on the disk was accepted under the trust that it came with, so that of the bundle counts only from here on.
+		// A bundle that was made before the trust in force is fine: its checkpoints are checked against that.
+		if err := m.member.SetTrust(m.home.Root, b.Trust.Encoded()); err != nil && !errors.Is(err, keys.ErrStale) {
+			return fmt.Errorf("bundle %s: %w", m.opts.Bundle, err)
+		}
 		if err := m.fetcher.Offer(ctx, b.Config, b.Set, b.CredentialConfig, b.Credentials); err != nil {
 			return fmt.Errorf("bundle %s: %w", m.opts.Bundle, err)
 		}
@@ -101,7 +106,7 @@ func (m *membership) loadHome() error {
 	return json.Unmarshal(raw, m.home)
 }
 
-// readBundle reads the bundle, if there is one, and takes over its trust.
+// readBundle reads the bundle, if there is one, and takes over where it belongs and the keys of its group.
 func (m *membership) readBundle() error {
 	if m.opts.Bundle == "" {
 		return nil
@@ -135,9 +140,10 @@ func (m *membership) readBundle() error {
 		return fmt.Errorf("bundle %s: %w: it is for %s/%s of %s, the folder for %s/%s of %s",
 			m.opts.Bundle, ErrForeign, organization, group, from.Cluster, m.home.Organization, m.home.Group, m.home.Cluster)
 	}
-	// A bundle that was made before the trust in force is fine: its checkpoints are checked against that.
-	if err := m.member.SetTrust(from.Root, b.Trust.Encoded()); err != nil && !errors.Is(err, keys.ErrStale) {
-		return fmt.Errorf("bundle %s: %w", m.opts.Bundle, err)
+	if m.member.Trust() == nil { // so there is nothing on the disk that was accepted under another one
+		if err := m.member.SetTrust(from.Root, b.Trust.Encoded()); err != nil {
+			return fmt.Errorf("bundle %s: %w", m.opts.Bundle, err)
+		}
 	}
 	if b.GroupKeys.Len() > 0 {
 		if err := m.member.SetGroupKeys(b.GroupKeys); err != nil {

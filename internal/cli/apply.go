@@ -108,8 +108,12 @@ func (s *session) printChanges(out v1.ApplyResult, wait v1.Duration) error {
 		fmt.Fprintln(s.err, "warning: "+oneLine(w))
 	}
 	err := s.print(out, func(w io.Writer) {
+		would := ""
+		if out.DryRun {
+			would = "would be "
+		}
 		for _, ch := range out.Changes {
-			fmt.Fprintf(w, "%s %s", changeName(ch), ch.Action)
+			fmt.Fprintf(w, "%s %s%s", changeName(ch), would, ch.Action)
 			if ch.Revision > 0 {
 				fmt.Fprintf(w, ", revision %d", ch.Revision)
 			}
