@@ -257,11 +257,15 @@ func (c *conn) arm() {
 	}
 	c.partial = false
 	if c.active > 0 {
-		c.tcp.ArmRead(0)
+		c.tcp.ArmRead(lookAfter)
 	} else {
 		c.tcp.ArmRead(t.Park)
 	}
 }
+
+// lookAfter is how often a busy connection is read from though nothing seems to be there: an end that comes together with data
+// is not seen otherwise.
+const lookAfter = time.Second
 
 var (
 	errSlow = &h2.Fault{Code: h2.ProtocolError, Detail: "a frame or a header block did not arrive in time"}
@@ -277,7 +281,8 @@ func (c *conn) timedOut() bool {
 	case partial:
 		c.fail(errSlow)
 		return false
-	case active: // since just now
+	case active:
+		c.tcp.ArmRead(lookAfter)
 		return true
 	case c.work != nil:
 		c.park()

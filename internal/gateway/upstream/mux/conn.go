@@ -24,6 +24,9 @@ const (
 	keepOut = maxOut + h2.MaxFrame + 1<<10
 	// farewell is how long the last frames to a backend may take.
 	farewell = time.Second
+	// lookAfter is how often a connection is read from though nothing seems to be there: an end that comes together with data is
+	// not seen otherwise.
+	lookAfter = time.Second
 	// maxStreams bounds the requests on one connection, whatever the backend allows; until it has said so, firstStreams.
 	maxStreams   = 1000
 	firstStreams = 100
@@ -142,16 +145,17 @@ func (c *Conn) Cancelled() bool { return c.finished.Load() }
 // Serve reads what the backend sends until the connection ends, and closes it. Requests that are under way then fail.
 func (c *Conn) Serve() {
 	defer c.end()
-	c.opts.TCP.ArmRead(0)
 	buffer, handle := c.buffer, c.handle
 	if c.plain {
 		for {
+			c.opts.TCP.ArmRead(lookAfter)
 			err := c.opts.TCP.Loop(nil, buffer, handle)
 			if err == nil || !errors.Is(err, sweep.ErrTimeout) {
 				return
 			}
 		}
 	}
+	c.opts.TCP.ArmRead(0)
 	for {
 		n, err := c.opts.Stream.Read(buffer())
 		if n > 0 && handle(n) == sweep.Leave || n == 0 && err != nil {
