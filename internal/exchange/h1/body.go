@@ -98,6 +98,9 @@ func (b *Body) Ended() bool { return b.ended }
 // that Release takes back.
 func (b *Body) Buffered() []byte { return b.buf[b.lo:b.hi] }
 
+// Full tells whether the buffer is full, so that there may be more than Buffered tells of.
+func (b *Body) Full() bool { return b.hi == len(b.buf) }
+
 // Remaining returns how much of the body is to come, or -1 if that is not known.
 func (b *Body) Remaining() int64 {
 	switch {

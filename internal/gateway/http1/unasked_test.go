@@ -28,6 +28,7 @@ func TestUnaskedResponses(t *testing.T) {
 		"body of 304":           {"GET", "HTTP/1.1 304 Not Modified\r\n\r\n", 0},
 		"behind a large body":   {"GET", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(large), large), 0},
 		"with a large body":     {"GET", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n%9000s%s", "", unasked), 0},
+		"with a full buffer":    {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 4055\r\n\r\n" + strings.Repeat("x", 4055) + unasked, 0},
 		"behind a short body":   {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 2 * sweep.Tick},
 		"behind a chunked body": {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 2 * sweep.Tick},
 	} {

@@ -521,6 +521,7 @@ func (c *call) finish() {
 	}
 	conn := c.conn
 	c.conn = nil
+	conn.doubt = conn.doubt || c.body.Full()
 	c.endpoint.pool.put(conn, c.settings, c.now())
 }
 
