@@ -87,8 +87,12 @@ func (s *stream) Trailers() *exchange.Head {
 // Close implements exchange.Source. What becomes of the rest is decided when the exchange is over.
 func (s *stream) Close() {}
 
-// StopBody implements exchange.Down.
+// StopBody implements exchange.Down. Whoever waits on an exchange may have it called by its cancellation, which abandonLocked
+// does with the lock held: then Next ends all the same, as the stream is dead.
 func (s *stream) StopBody() {
+	if s.gone.Load() {
+		return
+	}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.stopped = true

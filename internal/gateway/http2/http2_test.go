@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	xhttp2 "golang.org/x/net/http2"
 )
 
 func TestExchange(t *testing.T) {
@@ -260,4 +262,29 @@ func TestTunnel(t *testing.T) {
 	if all, _ := r.until(over(5)); all[5].status != "502 " {
 		t.Errorf("a response without a tunnel: %+v", all[5])
 	}
+}
+
+// TestTunnelReset has clients reset tunnels whose backend has said all, while the gateway waits for the client's end: they
+// and the other streams of their connection end.
+func TestTunnelReset(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nall")
+		c.Close()
+	}, setup{})
+	r := g.dial(t)
+	const tunnels = 10
+	for i := range uint32(tunnels) {
+		id := 2*i + 1
+		r.request(id, false, "CONNECT /", ":protocol: websocket")
+		if all, _ := r.until(over(id)); all[id].status != "200 " || all[id].body != len("all") || all[id].wasReset {
+			t.Fatalf("tunnel %d: %+v", i, all[id])
+		}
+		r.must(r.WriteRSTStream(id, xhttp2.ErrCodeCancel))
+	}
+	g.records(t, tunnels)
 }
