@@ -71,7 +71,7 @@ time and used again after that: a gateway takes later bundles only from the same
 		decode := resource.Options{Organization: s.env(s.organization, "HANSA_ORGANIZATION")}
 		objects, faults := resource.Decode("", docs.data, decode)
 		if len(faults) > 0 {
-			return docs.refuse(resource.WithValid("", docs.data, objects, faults, decode))
+			return docs.refuse(faults)
 		}
 		o := build.Options{Objects: objects, Organization: decode.Organization, Group: groupName, Seq: seq, Now: time.Now()}
 		if keysFile != "" {

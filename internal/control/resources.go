@@ -86,7 +86,7 @@ func (s *Server) documents(q *request) (data []byte, release func(), err error) 
 func decode(data []byte, o resource.Options) ([]*v1.Object, error) {
 	objects, faults := resource.Decode("", data, o)
 	if len(faults) > 0 {
-		return nil, invalid(resource.WithValid("", data, objects, faults, o))
+		return nil, invalid(faults)
 	}
 	if !o.Identity {
 		for _, obj := range objects {

@@ -342,28 +342,3 @@ func roundTrip(t *testing.T, objects []*v1.Object) {
 		}
 	}
 }
-
-func TestWithValid(t *testing.T) {
-	t.Parallel()
-	in := []byte("kind: Application\nmetadata: {name: not a name}\n" +
-		"spec: {owner: me@example.com}\n---\nkind: Site\nmetadata: {name: s}\nspec: {regio: r}\n")
-	objects, faults := Decode("in.yaml", in, Options{})
-	if len(objects) != 1 || len(faults) != 1 {
-		t.Fatalf("Decode = %d resources, %v", len(objects), faults)
-	}
-	var got []string
-	for _, f := range WithValid("in.yaml", in, objects, faults, Options{}) {
-		got = append(got, fmt.Sprintf("%s:%d %s %s", f.File, f.Line, f.Path, f.Code))
-	}
-	want := []string{"in.yaml:2 metadata.name invalid-value", "in.yaml:7 spec.regio unknown-field"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("WithValid (-want +got)\n%s", diff)
-	}
-	if got := WithValid("in.yaml", in, objects, nil, Options{}); got != nil {
-		t.Errorf("WithValid without a fault = %v, want none", got)
-	}
-	few := Options{Limits: Limits{Faults: 1}}
-	if got := WithValid("in.yaml", in, objects, faults, few); len(got) != 1 {
-		t.Errorf("WithValid within a limit of 1 = %v", got)
-	}
-}

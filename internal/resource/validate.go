@@ -1,7 +1,6 @@
 package resource
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,29 +50,6 @@ func enums() map[string][]string {
 		"QuotaPolicy.by":            {"subscription", "application", "api"},
 		"RoleBinding.role":          {"admin", "editor", "viewer"},
 	}
-}
-
-// WithValid returns the faults of Decode together with those that Validate finds in the resources it could read, in the order
-// of the input, so that nobody has to send it twice to learn of all. It returns none if Decode found none: then the caller
-// goes on, and validates against other resources too.
-func WithValid(name string, data []byte, objects []*v1.Object, faults []v1.Fault, o Options) []v1.Fault {
-	if len(faults) == 0 || o.Identity { // what names resources alone has nothing to validate
-		return faults
-	}
-	limit := o.withDefaults().Limits.Faults
-	var more []v1.Fault
-	for _, in := range objects {
-		if len(faults)+len(more) >= limit {
-			break
-		}
-		full := Clone(in)
-		Default(full)
-		more = append(more, Validate(full)...)
-	}
-	Locate(name, data, more, o)
-	all := slices.Concat(faults, more[:min(len(more), max(0, limit-len(faults)))])
-	slices.SortStableFunc(all, func(a, b v1.Fault) int { return cmp.Compare(a.Line, b.Line) })
-	return all
 }
 
 // Validate checks every rule that needs no other resource, and returns all faults, without places in files. The
