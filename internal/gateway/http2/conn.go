@@ -222,8 +222,11 @@ func (c *conn) advance() sweep.Next {
 		c.large, c.buf = nil, c.small
 	}
 	c.arm()
-	if c.finished.Load() {
+	switch {
+	case c.finished.Load():
 		return sweep.Leave
+	case c.partial:
+		return sweep.ReadOn // in the middle of a frame there may be an end, and nothing else tells of it soon
 	}
 	return sweep.Wait
 }
