@@ -148,6 +148,53 @@ func FuzzForwarded(f *testing.F) {
 	})
 }
 
+// FuzzForwardedFor compares with a plain reading of the list, from its end on: the client is the first address that is not a
+// trusted proxy's, or the last one that can be read.
+func FuzzForwardedFor(f *testing.F) {
+	for _, s := range []string{"1.2.3.4", "9.9.9.9, 1.2.3.4:80, 10.0.0.7", "[2001:db8::1]:80,10.1.1.1", "10.0.0.1\t,, 10.0.0.2", "::ffff:10.0.0.1", "unknown, 1.1.1.1", "fe80::1%eth0", ""} {
+		f.Add(s, "10.0.0.9")
+		f.Add("9.9.9.9", s)
+	}
+	trusted := netip.MustParsePrefix("10.0.0.0/8")
+	rules := ingress.Rules{Trusted: []netip.Prefix{trusted}}
+	f.Fuzz(func(t *testing.T, one, two string) {
+		if strings.ContainsAny(one+two, "\r\n\x00") {
+			return // no parser lets that pass
+		}
+		x := exchange.Exchange{Scheme: "http"}
+		x.Req.AddString(exchange.IDXForwardedFor.Name(), one)
+		x.Req.AddString(exchange.IDXForwardedFor.Name(), two)
+		c := rules.Client(netip.MustParseAddrPort("10.0.0.1:5"))
+		c.Introduce(&x)
+		rules.Announce(&x, &c, "1.1")
+		want := netip.MustParseAddr("10.0.0.1")
+		list := strings.Split(one+", "+two, ",")
+		for _, s := range slices.Backward(list) {
+			s = strings.TrimSpace(s)
+			host := s
+			if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+				host = s[1 : len(s)-1]
+			}
+			a, err := netip.ParseAddr(host)
+			if p, portErr := netip.ParseAddrPort(s); portErr == nil {
+				a, err = p.Addr(), nil
+			}
+			if err != nil || len(s) > 64 {
+				break
+			}
+			if want = a.Unmap(); !trusted.Contains(want) {
+				break
+			}
+		}
+		if x.ClientIP.String() != want.String() {
+			t.Errorf("%q, %q: the client is %q, want %q", one, two, x.ClientIP, want)
+		}
+		if v := x.Req.Known(exchange.IDXForwardedFor).String(); v != one+", "+two+", 10.0.0.1" || x.Req.Count(exchange.IDXForwardedFor) != 1 {
+			t.Errorf("%q, %q: X-Forwarded-For is %q", one, two, v)
+		}
+	})
+}
+
 // TestLoop shows when a request counts as having been here before.
 func TestLoop(t *testing.T) {
 	t.Parallel()
