@@ -15,8 +15,8 @@ CASE     ?= proxy feed
 FUZZTIME ?= 10m
 COUNT    ?= 10
 SOAK     ?= 10m
-# Tests that take many minutes: make soak runs them.
-LONG := ^(TestLargeApplies|TestMillionKeys|TestMillionCredentials|TestManyConnections|TestIdleConnectionMemory)$$
+# Tests that take many minutes: make soak runs them, or make testssl.
+LONG := ^(TestLargeApplies|TestMillionKeys|TestMillionCredentials|TestManyConnections|TestIdleConnectionMemory|TestTestssl)$$
 # Those of them that the race detector does not bear.
 LEAN := ^(TestManyConnections|TestIdleConnectionMemory)$$
 
@@ -42,6 +42,11 @@ test-real: export HANSA_REAL = 1
 test-real: ## install compilers and servers, run every test with the race detector and against the real servers
 	@$(step) "install servers" test/real/install.sh
 	@$(step) "test-real" go run ./test/tally -o $(cache)/results/test-real.json -- -race -skip '$(LONG)' -timeout 20m ./...
+
+testssl: export HANSA_REAL = 1
+testssl: ## have testssl.sh look for weaknesses of TLS
+	@test/real/install.sh
+	@go test ./test/suites -run '^TestTestssl$$' -v -count=1
 
 script: ## run the scripts of test/script; RUN=name picks one
 	@go test ./test/script -run '/$(RUN)' -v
@@ -92,4 +97,4 @@ check: ## lint, test and test-real: what must hold before a merge
 	[ $$status -eq 0 ] || exit $$status; \
 	go run ./test/tally -sum $(cache)/results/test.json $(cache)/results/test-real.json
 
-.PHONY: help build run test race test-real script fuzz bench soak soak-traffic docs lint initcost fix check
+.PHONY: help build run test race test-real testssl script fuzz bench soak soak-traffic docs lint initcost fix check
