@@ -14,24 +14,15 @@ import (
 // Record is one credential in use. All but what its methods return never changes.
 type Record struct {
 	// What every request asks for stands together, in one line of the processor's cache.
-	hash      snapshot.CredentialHash
-	subject   *quota.Subject
-	ExpiresAt int64 // Unix seconds; 0: never
-	State     snapshot.State
-	gone      atomic.Bool // no longer what Lookup returns
-	dead      atomic.Bool
+	hash         snapshot.CredentialHash
+	Subscription *Subscription
+	ExpiresAt    int64 // Unix seconds; 0: never
+	State        snapshot.State
+	gone         atomic.Bool // no longer what Lookup returns
+	dead         atomic.Bool
 
-	Organization string
-	Application  string
-	Product      string
-	Subscription string
-	ID           string
-
-	application atomic.Pointer[quota.Subject]
+	ID string
 }
-
-// Subject is who the limits of the subscription count for. All credentials of a subscription share it.
-func (r *Record) Subject() *quota.Subject { return r.subject }
 
 // Hash is what the credential is looked up by.
 func (r *Record) Hash() snapshot.CredentialHash { return r.hash }
@@ -53,9 +44,9 @@ const recentSlots = 1 << 15
 
 // Table is the table of credentials. Use [New].
 type Table struct {
-	subjects *quota.Subjects
-	current  atomic.Pointer[view]
-	recent   [recentSlots]atomic.Pointer[Record] // records that were looked up, by hash
+	subscriptions subscriptions
+	current       atomic.Pointer[view]
+	recent        [recentSlots]atomic.Pointer[Record] // records that were looked up, by hash
 
 	mu     sync.Mutex // serialises Apply
 	onDead func()
@@ -79,7 +70,7 @@ type shard struct {
 // New returns a table without credentials, for which Loaded is false. subjects is where the counts of subscriptions
 // and applications are kept; onDead, if not nil, is called after a change that made records dead.
 func New(subjects *quota.Subjects, onDead func()) *Table {
-	return &Table{subjects: subjects, onDead: onDead}
+	return &Table{subscriptions: newSubscriptions(subjects), onDead: onDead}
 }
 
 // Loaded tells whether the table was ever applied.
@@ -168,33 +159,17 @@ func (t *Table) use(s *shard, i int) *Record {
 	return r
 }
 
-// newRecord copies the texts of a credential, so that a record does not keep a replaced shard in memory.
+// newRecord makes the record of a credential. It copies the texts, so that a record does not keep a replaced shard in memory.
 func (t *Table) newRecord(c snapshot.Credential) *Record {
-	texts := strings.Join([]string{c.ID, c.Organization, c.Subscription, c.Application, c.Product}, "")
-	take := func(s string) string {
-		own := texts[:len(s)]
-		texts = texts[len(s):]
-		return own
-	}
 	return &Record{
-		ID: take(c.ID), Organization: take(c.Organization), Subscription: take(c.Subscription),
-		Application: take(c.Application), Product: take(c.Product),
-		State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
-		subject: t.subjects.Acquire(subscriptionID(c.Organization, c.Subscription)),
+		ID: strings.Clone(c.ID), State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
+		Subscription: t.subscriptions.acquire(c),
 	}
 }
 
 // Application is who the limits of the application count for. All credentials of all its subscriptions share it.
 func (t *Table) Application(r *Record) *quota.Subject {
-	if s := r.application.Load(); s != nil {
-		return s
-	}
-	id := applicationID(r.Organization, r.Application)
-	s := t.subjects.Acquire(id)
-	if !r.application.CompareAndSwap(nil, s) {
-		t.subjects.Release(id)
-	}
-	return s
+	return t.subscriptions.application(r.Subscription)
 }
 
 // Apply replaces the table. Its cost follows the number of shards that differ.
@@ -255,7 +230,7 @@ func (t *Table) succeed(was *shard, segment *snapshot.Shard) (next *shard, died 
 			now = t.newRecord(segment.At(at)) // before release, so that the count is never unheld
 			next.records[at].Store(now)
 		}
-		t.release(r)
+		t.subscriptions.release(r.Subscription) // it may still be in use by a request
 		r.gone.Store(true)
 		t.recentSlot(&r.hash).CompareAndSwap(r, nil)
 		if r.State == snapshot.StateActive && (now == nil || now.State != snapshot.StateActive) {
@@ -264,20 +239,4 @@ func (t *Table) succeed(was *shard, segment *snapshot.Shard) (next *shard, died 
 		}
 	}
 	return next, died
-}
-
-// release gives up what a record holds. The record itself may still be in use by a request.
-func (t *Table) release(r *Record) {
-	t.subjects.Release(subscriptionID(r.Organization, r.Subscription))
-	if r.application.Load() != nil {
-		t.subjects.Release(applicationID(r.Organization, r.Application))
-	}
-}
-
-func subscriptionID(organization, name string) quota.ID {
-	return quota.NewID("subscription", organization, name)
-}
-
-func applicationID(organization, name string) quota.ID {
-	return quota.NewID("application", organization, name)
 }

@@ -51,8 +51,8 @@ func TestLookup(t *testing.T) {
 	for i := range 1000 {
 		r, ok := table0.Lookup(key(i))
 		want := credential(i)
-		if !ok || r.ID != want.ID || r.Organization != want.Organization || r.Subscription != want.Subscription ||
-			r.Application != want.Application || r.Product != want.Product || r.State != want.State {
+		if !ok || r.ID != want.ID || r.Subscription.Organization != want.Organization || r.Subscription.Name != want.Subscription ||
+			r.Subscription.Application != want.Application || r.Subscription.Product != want.Product || r.State != want.State {
 			t.Fatalf("Lookup(key %d) = %+v, %v", i, r, ok)
 		}
 		if again, _ := table0.Lookup(key(i)); again != r {
@@ -71,7 +71,7 @@ func TestKeysOfOneSubscriptionShareItsLimits(t *testing.T) {
 	a, _ := tbl.Lookup(key(0))
 	b, _ := tbl.Lookup(key(1))
 	c, _ := tbl.Lookup(key(2))
-	if a.Subject() != b.Subject() || a.Subject() == c.Subject() {
+	if a.Subscription.Subject() != b.Subscription.Subject() || a.Subscription.Subject() == c.Subscription.Subject() {
 		t.Fatal("limits are not shared by subscription")
 	}
 	first := tbl.Application(a)
@@ -133,7 +133,7 @@ func TestChangesKillAndKeepCounts(t *testing.T) {
 			before, _ := tbl.Lookup(key(0))
 			hour := quota.Limit{Key: 2, Max: 1, Window: time.Hour}
 			now := time.Unix(1_800_000_000, 0).UnixNano()
-			before.Subject().Admit(&hour, now, 1)
+			before.Subscription.Subject().Admit(&hour, now, 1)
 
 			tbl.Apply(tc.apply(creds))
 			if before.Dead() != tc.dead || (died == 1) != tc.dead {
@@ -144,7 +144,7 @@ func TestChangesKillAndKeepCounts(t *testing.T) {
 			}
 			// The other key of the subscription, used for the first time now, finds the window as it was left.
 			other, _ := tbl.Lookup(key(1))
-			if other.Subject().Admit(&hour, now, 1).OK {
+			if other.Subscription.Subject().Admit(&hour, now, 1).OK {
 				t.Error("the count of the subscription was lost")
 			}
 		})
@@ -181,7 +181,7 @@ func TestLookupsDuringChanges(t *testing.T) {
 				}
 				i := rng.IntN(n)
 				r, ok := tbl.Lookup(key(i))
-				if !ok || r.ID != credential(i).ID || r.Subject() == nil {
+				if !ok || r.ID != credential(i).ID || r.Subscription.Subject() == nil {
 					t.Errorf("key %d: %+v, %v", i, r, ok)
 					return
 				}
@@ -248,8 +248,8 @@ func TestMemory(t *testing.T) {
 	r := quota.Limit{Key: 3, Max: 10, Window: time.Second, Sliding: true}
 	use := func(i int) {
 		rec, _ := tbl.Lookup(key(i))
-		rec.Subject().Admit(&q, 1, 1)
-		rec.Subject().Admit(&r, 1, 1)
+		rec.Subscription.Subject().Admit(&q, 1, 1)
+		rec.Subscription.Subject().Admit(&r, 1, 1)
 	}
 	for i := range 10_000 {
 		use(i * 10)

@@ -14,6 +14,8 @@ type Route struct {
 	Data any
 	// MaxRequestBytes bounds the body of a request; 0: no bound.
 	MaxRequestBytes int64
+	// LogMembers is what all lines of the access log about the route have in common: its names, as members of a JSON object.
+	LogMembers string
 	// RequestFilters and ResponseFilters see the bodies.
 	RequestFilters, ResponseFilters []Filter
 

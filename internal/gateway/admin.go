@@ -183,7 +183,7 @@ func (g *Gateway) Status() Status {
 		Maintenance: c.health.Maintenance(), Draining: c.health.Draining(), StartedAt: g.started, LastRefusal: c.lastRefusal,
 	}
 	if p := c.plan.Load(); p != nil {
-		s.Site, s.Epoch, s.Seq, s.Digest = p.place.Site, p.checkpoint.Epoch, p.checkpoint.Seq, p.checkpoint.Root.String()
+		s.Site, s.Epoch, s.Seq, s.Digest = p.site, p.checkpoint.Epoch, p.checkpoint.Seq, p.checkpoint.Root.String()
 		s.AppliedAt = c.applied
 		if at := p.checkpoint.IssuedAt; !at.IsZero() {
 			s.IssuedAt, s.AgeSeconds = at, c.now().Sub(at).Seconds()

@@ -214,17 +214,17 @@ func (b *builder) makeChallenges(ch *change, d diff) (err error) {
 }
 
 func (b *builder) site(ch *change, d diff) error {
-	ch.plan.place = accesslog.Place{Epoch: ch.plan.checkpoint.Epoch, Seq: ch.plan.checkpoint.Seq}
 	if b.current != nil {
-		ch.plan.place.Site = b.current.place.Site
+		ch.plan.site = b.current.site
 	}
 	for _, e := range d.puts[snapshot.ClassSite] {
 		s, err := snapshot.Decode[snapshot.Site](e)
 		if err != nil {
 			return refuse(e.Key, "", err)
 		}
-		ch.plan.place.Site = s.Name
+		ch.plan.site = s.Name
 	}
+	ch.plan.place = accesslog.NewPlace(ch.plan.site, ch.plan.checkpoint.Epoch, ch.plan.checkpoint.Seq)
 	return nil
 }
 
@@ -285,7 +285,7 @@ func (b *builder) makeBackends(ch *change, d diff) error {
 		all = append(all, *spec)
 	}
 	var err error
-	if ch.backends, err = b.backends.Prepare(ch.plan.place.Site, all); err != nil {
+	if ch.backends, err = b.backends.Prepare(ch.plan.site, all); err != nil {
 		return &snapshot.Refusal{Code: snapshot.RefusedCannotRun, Detail: err.Error()}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/router"
 	"hansa.dev/hansa/internal/gateway/upstream"
@@ -179,13 +180,15 @@ func (m *apiMaker) operations() error {
 func (m *apiMaker) route(operation string, request, response []exchange.Step) *exchange.Route {
 	counts := m.countsOf(operation)
 	m.api.counts = append(m.api.counts, counts)
-	return &exchange.Route{
+	r := &exchange.Route{
 		Organization: m.api.life.organization, Environment: m.api.life.environment, API: m.api.life.api,
 		Revision: m.spec.Revision, Operation: operation,
 		Request: request, Response: response,
 		Backend: m.backend, MaxRequestBytes: m.spec.MaxRequestBytes,
 		Data: counts,
 	}
+	r.LogMembers = accesslog.RouteMembers(r)
+	return r
 }
 
 // countsOf returns the counts of the operation of that name, as they were in the revision before.

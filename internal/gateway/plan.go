@@ -19,6 +19,7 @@ import (
 // one, which shares what stays, and one pointer is swapped.
 type plan struct {
 	checkpoint snapshot.Checkpoint
+	site       string
 	place      accesslog.Place
 	hosts      *router.Hosts[*group]
 	products   policy.Products

@@ -7,10 +7,10 @@ import (
 
 func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
-	x := sample()
+	x, at := sample(), NewPlace("eu-west", 1, 2)
 	dst := make([]byte, 0, 1024)
 	for b.Loop() {
-		dst = Append(dst[:0], x, Place{Site: "eu-west", Epoch: 1, Seq: 2})
+		dst = Append(dst[:0], x, at)
 	}
 	b.SetBytes(int64(len(dst)))
 }
@@ -21,11 +21,11 @@ func BenchmarkWrite(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	x := sample()
+	x, at := sample(), NewPlace("eu-west", 1, 2)
 	b.RunParallel(func(pb *testing.PB) {
 		dst := make([]byte, 0, 1024)
 		for pb.Next() {
-			dst = Append(dst[:0], x, Place{Site: "eu-west", Epoch: 1, Seq: 2})
+			dst = Append(dst[:0], x, at)
 			w.Write(dst)
 		}
 	})

@@ -30,6 +30,7 @@ func sample() *exchange.Exchange {
 	x.Query, x.HasQuery = []byte("api_key=secret"), true
 	x.ClientIP = []byte("192.0.2.1")
 	x.Route = &exchange.Route{Organization: "acme", Environment: "prod", API: "catalog", Revision: 3, Operation: "getItem"}
+	x.Route.LogMembers = RouteMembers(x.Route)
 	x.Consumer = exchange.Consumer{Application: "shop", Product: "gold"}
 	x.Status, x.Code = 429, exchange.RateLimited
 	x.Backend, x.Endpoint = "catalog", "127.0.0.1:9000"
@@ -40,7 +41,7 @@ func sample() *exchange.Exchange {
 
 func TestAppend(t *testing.T) {
 	t.Parallel()
-	got := string(Append(nil, sample(), Place{Site: "eu-west", Epoch: 2, Seq: 77}))
+	got := string(Append(nil, sample(), NewPlace("eu-west", 2, 77)))
 	want := `{"time":"2026-03-09T06:05:04.007Z","requestId":"0123456789abcdef0123456789abcdef",` +
 		`"organization":"acme","environment":"prod","api":"catalog","revision":3,"operation":"getItem",` +
 		`"application":"shop","product":"gold","method":"GET","host":"api.example.com","path":"/catalog/v1/items/\"1\"",` +
@@ -106,6 +107,7 @@ func FuzzAppend(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path, host []byte, api string, unixNano int64) {
 		x := sample()
 		x.Path, x.Host, x.Route.API = path, host, api
+		x.Route.LogMembers = RouteMembers(x.Route)
 		x.Start = time.Unix(0, unixNano)
 		line := Append(nil, x, Place{})
 		if bytes.IndexByte(line, '\n') != len(line)-1 {
@@ -140,9 +142,9 @@ func readable(s string) string {
 }
 
 func TestAppendAllocatesNothing(t *testing.T) {
-	x := sample()
+	x, at := sample(), NewPlace("eu-west", 1, 2)
 	dst := make([]byte, 0, 1024)
-	if n := testing.AllocsPerRun(1000, func() { dst = Append(dst[:0], x, Place{Site: "eu-west", Epoch: 1, Seq: 2}) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { dst = Append(dst[:0], x, at) }); n != 0 {
 		t.Fatalf("%v allocations a line, want 0", n)
 	}
 }

@@ -7,11 +7,33 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 )
 
-// Place is where and from what configuration a request was answered.
-type Place struct {
-	Site       string
-	Epoch, Seq uint64
+// Place is where and from what configuration a request was answered. Use [NewPlace].
+type Place struct{ members string }
+
+// NewPlace returns the place of a gateway of the site that serves the configuration (epoch, seq).
+func NewPlace(site string, epoch, seq uint64) Place {
+	b := appendText(nil, `,"site":`, site)
+	b = append(b, `,"epoch":`...)
+	b = strconv.AppendUint(b, epoch, 10)
+	b = append(b, `,"seq":`...)
+	return Place{members: string(strconv.AppendUint(b, seq, 10))}
 }
+
+// RouteMembers returns what the lines of all requests of a route have in common, for its LogMembers.
+func RouteMembers(r *exchange.Route) string {
+	b := appendText(nil, `,"organization":`, r.Organization)
+	b = appendText(b, `,"environment":`, r.Environment)
+	b = appendText(b, `,"api":`, r.API)
+	b = append(b, `,"revision":`...)
+	b = strconv.AppendUint(b, r.Revision, 10)
+	return string(appendText(b, `,"operation":`, r.Operation))
+}
+
+// What stands in the place of such members if there are none.
+const (
+	noRoute = `,"organization":"","environment":"","api":"","revision":0,"operation":""`
+	noPlace = `,"site":"","epoch":0,"seq":0`
+)
 
 // Append appends the line of a finished exchange, with its newline.
 func Append(dst []byte, x *exchange.Exchange, at Place) []byte {
@@ -20,16 +42,11 @@ func Append(dst []byte, x *exchange.Exchange, at Place) []byte {
 	dst = append(dst, `","requestId":"`...)
 	dst = append(dst, x.ID[:]...)
 	dst = append(dst, '"')
-	if r := x.Route; r != nil {
-		dst = appendText(dst, `,"organization":`, r.Organization)
-		dst = appendText(dst, `,"environment":`, r.Environment)
-		dst = appendText(dst, `,"api":`, r.API)
-		dst = append(dst, `,"revision":`...)
-		dst = strconv.AppendUint(dst, r.Revision, 10)
-		dst = appendText(dst, `,"operation":`, r.Operation)
-	} else {
-		dst = append(dst, `,"organization":"","environment":"","api":"","revision":0,"operation":""`...)
+	members := noRoute
+	if x.Route != nil {
+		members = x.Route.LogMembers
 	}
+	dst = append(dst, members...)
 	dst = appendText(dst, `,"application":`, x.Consumer.Application)
 	dst = appendText(dst, `,"product":`, x.Consumer.Product)
 	dst = appendText(dst, `,"method":`, x.Method)
@@ -42,11 +59,10 @@ func Append(dst []byte, x *exchange.Exchange, at Place) []byte {
 	dst = append(dst, '"')
 	dst = appendText(dst, `,"backend":`, x.Backend)
 	dst = appendText(dst, `,"endpoint":`, x.Endpoint)
-	dst = appendText(dst, `,"site":`, at.Site)
-	dst = append(dst, `,"epoch":`...)
-	dst = strconv.AppendUint(dst, at.Epoch, 10)
-	dst = append(dst, `,"seq":`...)
-	dst = strconv.AppendUint(dst, at.Seq, 10)
+	if members = at.members; members == "" {
+		members = noPlace
+	}
+	dst = append(dst, members...)
 	dst = append(dst, `,"durationMs":`...)
 	dst = appendMillis(dst, x.Duration)
 	dst = append(dst, `,"upstreamMs":`...)
@@ -80,8 +96,9 @@ func appendText[S ~string | ~[]byte](dst []byte, name string, value S) []byte {
 
 // appendTime appends t in UTC with milliseconds, as RFC 3339 writes it. time.AppendFormat takes four times as long.
 func appendTime(dst []byte, t time.Time) []byte {
-	year, month, day := t.UTC().Date()
-	hour, minute, second := t.UTC().Clock()
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
 	dst = appendDigits(dst, year/100)
 	dst = appendDigits(dst, year%100)
 	dst = appendDigits(append(dst, '-'), int(month))

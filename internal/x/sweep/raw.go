@@ -12,7 +12,8 @@ const (
 	// ReadOn reads what there is.
 	ReadOn
 	// Wait waits for more to come. It saves a system call where nothing can be there yet: after a response to a client
-	// that waits for it. The end of the connection, if it came together with what was handled last, may be noticed late.
+	// that waits for it. The end of the connection, if it came together with what was handled last, is not noticed before its
+	// deadline or more data: it is for connections on which nothing is under way.
 	Wait
 )
 

@@ -75,12 +75,13 @@ func (s *step) Run(x *exchange.Exchange) exchange.Verdict {
 		return s.unauthorized(x, exchange.KeyInvalid, "")
 	}
 	r, ok := s.credentials.Lookup(hash)
-	if !ok || r.Organization != s.organization {
+	if !ok || r.Subscription.Organization != s.organization {
 		return s.unauthorized(x, exchange.KeyInvalid, "")
 	}
 	// Refusals of a known key are logged with its application, so that whoever runs the API sees whom it hits.
+	sub := r.Subscription
 	x.Consumer = exchange.Consumer{
-		Subscription: r.Subscription, Application: r.Application, Product: r.Product, KeyID: r.ID, Record: r,
+		Subscription: sub.Name, Application: sub.Application, Product: sub.Product, KeyID: r.ID, Record: r,
 	}
 	switch {
 	case r.State == snapshot.StateRevoked:
@@ -90,7 +91,7 @@ func (s *step) Run(x *exchange.Exchange) exchange.Verdict {
 	case r.Expired(x.Start.UnixNano()):
 		return s.unauthorized(x, exchange.KeyExpired, "")
 	}
-	p := policy.ProductsOf(x)[policy.ProductKey{Organization: r.Organization, Name: r.Product}]
+	p := policy.ProductsOf(x)[policy.ProductKey{Organization: sub.Organization, Name: sub.Product}]
 	if p == nil || !p.Holds(s.api) {
 		return x.Refuse(exchange.NotSubscribed, "the product of the subscription does not hold this API")
 	}
