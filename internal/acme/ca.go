@@ -87,7 +87,7 @@ func (l *limited) Read(p []byte) (int, error) {
 // backoff tells how long to wait before a request is repeated within an attempt; 0: it is not.
 func backoff(n int, _ *http.Request, resp *http.Response) time.Duration {
 	switch {
-	case resp.StatusCode == http.StatusTooManyRequests: // waiting is for later attempts
+	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode < 400: // waiting is for later attempts
 		return 0
 	case resp.StatusCode >= 500 && n > 3, n > 20:
 		return 0

@@ -22,5 +22,5 @@
 // staples them.
 //
 // Everything may be called by any goroutine unless it says otherwise. Package gateway uses it; who has certificates
-// from elsewhere (resources, ACME) calls Replace or Update under a name of its own.
+// from elsewhere (resources) calls Replace or Update under a name of its own.
 package certs

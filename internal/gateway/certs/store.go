@@ -19,13 +19,12 @@ import (
 const (
 	SourceFiles     = "files"
 	SourceResources = "resources"
-	SourceACME      = "acme"
 )
 
 // Options configure a Store.
 type Options struct {
 	// Order is the sources whose entries win over others of the same name, the first before the second. Sources that it
-	// does not name come last, in the order of their names. Default: files, resources, acme.
+	// does not name come last, in the order of their names. Default: files, resources.
 	Order []string
 	// Strict refuses clients that ask for a name which nobody has with the alert unrecognized_name, instead of showing
 	// them the default certificate.
@@ -106,7 +105,7 @@ type sharedIssuer struct {
 // New returns a Store without entries.
 func New(o Options) (*Store, error) {
 	if o.Order == nil {
-		o.Order = []string{SourceFiles, SourceResources, SourceACME}
+		o.Order = []string{SourceFiles, SourceResources}
 	}
 	o.MaxReady = cmp.Or(max(o.MaxReady, 0), defaultMaxReady)
 	if o.Log == nil {

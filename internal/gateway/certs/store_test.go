@@ -73,7 +73,7 @@ func TestChoice(t *testing.T) {
 			{ID: "x", Certificate: cert("file.both.example"), Names: []string{"both.example"}},
 			{ID: "d", Certificate: cert("default.example"), Default: true},
 		}),
-		s.Replace(SourceACME, []Entry{
+		s.Replace("others", []Entry{
 			{ID: "x", Certificate: cert("one.wild.example")},
 			{ID: "d", Certificate: cert("other.default.example"), Default: true},
 		}),
@@ -121,7 +121,7 @@ func TestChoice(t *testing.T) {
 			t.Errorf("without files, for %q: %q, %v, want %q", name, got, err, want)
 		}
 	}
-	if err := s.Update(SourceACME, []Entry{{ID: "n", Certificate: cert("new.example")}}, []string{"d", "x"}); err != nil {
+	if err := s.Update("others", []Entry{{ID: "n", Certificate: cert("new.example")}}, []string{"d", "x"}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"one.wild.example": "*.wild.example", "new.example": "new.example"} {
@@ -134,7 +134,7 @@ func TestChoice(t *testing.T) {
 			t.Errorf("without default, for %q: %q, %v", name, got, err)
 		}
 	}
-	if err := s.Replace(SourceACME, nil); err != nil {
+	if err := s.Replace("others", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Replace(SourceResources, nil); err != nil {
