@@ -8,7 +8,8 @@ type ACME struct {
 	// Directory is the https URL of the CA's directory. Default: "https://acme-v02.api.letsencrypt.org/directory", Let's
 	// Encrypt; to try things out, "https://acme-staging-v02.api.letsencrypt.org/directory".
 	Directory string `json:"directory,omitempty"`
-	// CA is what the server of the directory is verified against, in PEM. Default: the CAs of the control node's system.
+	// CA is what the server of the directory is verified against, in PEM. Default: the CAs of the control node's system. In
+	// a file for the command line caFile may stand instead.
 	CA string `json:"ca,omitempty"`
 	// Email is where the CA can reach somebody about the account. Default: none.
 	Email string `json:"email,omitempty"`

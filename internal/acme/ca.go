@@ -101,6 +101,7 @@ func backoff(n int, _ *http.Request, resp *http.Response) time.Duration {
 const (
 	reasonNotServed   = "NotServed"
 	reasonNoGateway   = "NoGateway"
+	reasonForbidden   = "Forbidden"
 	reasonSealed      = "Sealed"
 	reasonUnreachable = "Unreachable"
 	reasonUnfit       = "Unfit"
@@ -165,13 +166,13 @@ func ofCA(err error) *failure {
 		f.after = unsaidLimit
 	}
 	f.soon = e.StatusCode >= 500 || f.reason == "BadNonce" || f.reason == "AccountDoesNotExist"
-	text := e.Detail
+	says := []string{e.Detail}
 	for _, s := range e.Subproblems {
 		if s.Identifier != nil {
-			text += "; " + s.Identifier.Value + ": " + s.Detail
+			says = append(says, s.Identifier.Value+": "+s.Detail)
 		}
 	}
-	f.err = fmt.Errorf("the CA says: %s", printable(text))
+	f.err = fmt.Errorf("the CA says: %s", printable(strings.Join(says, "; ")))
 	return f
 }
 

@@ -165,6 +165,9 @@ func (w *Worker) wait(f *failure, failures int) time.Duration {
 
 // attempt takes the certificate from where it is to where it is in the record.
 func (j *job) attempt(ctx context.Context) error {
+	if all := j.w.opts.Directories; len(all) > 0 && !slices.Contains(all, j.spec.ACME.Directory) {
+		return fail(reasonForbidden, false, "this control node orders from %s alone", strings.Join(all, ", "))
+	}
 	groups, err := j.groups(ctx)
 	if err != nil {
 		return err

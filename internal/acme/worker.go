@@ -74,6 +74,8 @@ type Options struct {
 	Control Control
 	// Vault seals keys. Required.
 	Vault *vault.Vault
+	// Directories are the only ones that are asked. Default: any, as whoever may write a Certificate chooses.
+	Directories []string
 	// Retry is how long after an attempt that a CA has refused the next one begins; it doubles with every further one. After
 	// those for which it could not be asked it is a fifth. Default: DefaultRetry.
 	Retry time.Duration

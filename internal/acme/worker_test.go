@@ -181,6 +181,7 @@ type rig struct {
 	ca     *authority
 	fleet  *gateways
 	log    io.Writer // of the worker; nil: nowhere
+	only   []string  // directories
 }
 
 var certificate = v1.Key{Organization: v1.DefaultOrganization, Kind: v1.KindCertificate, Name: "public"}
@@ -247,7 +248,7 @@ func (r *rig) order(t *testing.T) {
 func (r *rig) run(t *testing.T) (stop func()) {
 	t.Helper()
 	w, err := acme.New(acme.Options{
-		Record: r.record, Control: r.desk, Vault: r.vault, Retry: time.Hour, Await: 300 * time.Millisecond,
+		Record: r.record, Control: r.desk, Vault: r.vault, Directories: r.only, Retry: time.Hour, Await: 300 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(cmp.Or(r.log, io.Discard), &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -360,6 +361,7 @@ func TestMisbehaviour(t *testing.T) {
 				return q.URL.Path == "/account"
 			}
 		}},
+		{"one that is not allowed", "Forbidden", func(r *rig) { r.only = []string{"https://ca.example.com/directory"} }},
 		{"no gateway", "NoGateway", func(r *rig) { r.fleet.connected = false }},
 		{"gateways that do not answer", "NoGateway", func(r *rig) { r.fleet.deaf = true }},
 	} {

@@ -55,6 +55,8 @@ type ControlOptions struct {
 	Advertise []string
 	// ReadyFile, if set, is written when the node is ready.
 	ReadyFile string
+	// ACMEDirectories are the only CAs that certificates are ordered from. Default: any.
+	ACMEDirectories []string
 	// ACMERetry is how long after a CA has refused a certificate it is asked again. Default: acme.DefaultRetry.
 	ACMERetry time.Duration
 	// Version is the version of the binary.
@@ -268,7 +270,7 @@ func (c *Control) startLink(ctx context.Context) (err error) {
 // startACME starts what has certificates issued. Where several control nodes are, it runs on the one that leads.
 func (c *Control) startACME(context.Context) error {
 	w, err := acme.New(acme.Options{
-		Record: c.record, Control: c.api.Issuance(), Vault: vault.New(c.sealer), Retry: c.opts.ACMERetry,
+		Record: c.record, Control: c.api.Issuance(), Vault: vault.New(c.sealer), Directories: c.opts.ACMEDirectories, Retry: c.opts.ACMERetry,
 		Version: c.opts.Version, Log: c.log, Registerer: c.registry, Now: c.opts.Now,
 	})
 	if err != nil {

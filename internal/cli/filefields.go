@@ -29,6 +29,7 @@ type filePlace struct {
 func filePlaces() []filePlace {
 	return []filePlace{
 		{"Certificate", []string{"spec"}, []string{"certificateFile", "privateKeyFile"}},
+		{"Certificate", []string{"spec", "acme"}, []string{"caFile"}},
 		{"EnvironmentGroup", []string{"spec", "tls", "clientCertificate"}, []string{"caFile", "crlFile"}},
 	}
 }

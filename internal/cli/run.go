@@ -285,6 +285,7 @@ func (s *session) controlCommand() *cobra.Command {
 	f.StringVar(&o.Name, "name", "control", "name of the node")
 	f.StringSliceVar(&o.Hosts, "host", nil, "name or IP address for the certificate of the control API; may be repeated")
 	f.StringSliceVar(&o.Advertise, "advertise", nil, "link address (host:port) that join tokens carry; may be repeated")
+	f.StringSliceVar(&o.ACMEDirectories, "acme-directory", nil, "directory of a CA that certificates may be ordered from; may be repeated (default: any)")
 	f.StringVar(&o.RootFile, "root-file", "", "file of the root key (default: among the keys in the data folder)")
 	at.flags(c, "file with the key that seals private keys and the secrets of the record (default: <data>.key, made at the first start)")
 	f.BoolVar(&o.Adopt, "adopt-data", false, "accept a data folder that was copied or moved; the original must be gone for good")

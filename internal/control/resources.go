@@ -297,8 +297,9 @@ func (s *Server) get(q *request, info v1.KindInfo) error {
 	}
 	tag := etag(state.Version(), o)
 	q.w.Header().Set("ETag", tag)
-	// The tag is that of what users write; the status of a deployment changes without it.
-	if match := q.r.Header.Get("If-None-Match"); match != "" && o.Kind != v1.KindDeployment && matches(match, state.Version(), o) {
+	// The tag is that of what users write; the status of some kinds changes without it.
+	restless := o.Kind == v1.KindDeployment || o.Kind == v1.KindCertificate
+	if match := q.r.Header.Get("If-None-Match"); match != "" && !restless && matches(match, state.Version(), o) {
 		q.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
