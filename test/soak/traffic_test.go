@@ -38,8 +38,8 @@ func requests() []protocol {
 		{"tls12-resumed", 1, func(k *task) error { return k.resumed(tls.VersionTLS12) }},
 		{"tls-partner", 1, func(k *task) error { return k.session("partner", "/soak", 1+rand.IntN(50), 0) }},
 		{"http2", 1, func(k *task) error { return k.http2("https", "/soak", 1+rand.IntN(50)) }},
-		{"http2-parallel", 1, func(k *task) error { return k.http2Parallel("/soak", 1+rand.IntN(30), 10) }},
-		{"http2-backend2", 1, func(k *task) error { return k.http2Parallel("/soak2", 1+rand.IntN(30), 10) }},
+		{"http2-parallel", 1, func(k *task) error { return k.http2Parallel("/soak", 1+rand.IntN(30), 5) }},
+		{"http2-backend2", 1, func(k *task) error { return k.http2Parallel("/soak2", 1+rand.IntN(30), 5) }},
 		{"http2-partner", 1, func(k *task) error { return k.http2("partner", "/soak", 1+rand.IntN(50)) }},
 		{"h2c", 1, func(k *task) error { return k.http2("http", "/soak", 1+rand.IntN(50)) }},
 	}
@@ -127,7 +127,7 @@ func http3s() []protocol {
 
 const (
 	// pace is the pause of a worker between two requests, so that the traffic leaves the processor to what is tested.
-	pace = 10 * time.Millisecond
+	pace = 20 * time.Millisecond
 	// idlePause is the longest pause of clients that are idle most of the time. It is shorter than the time after which the
 	// gateway closes idle connections when it drains: closing one just when a request comes is a failure that nobody can
 	// help, and that clients therefore cope with (RFC 9112, section 9.3.1).
