@@ -49,8 +49,8 @@ func (c *conn) goAwayFinally() {
 	if c.awayFinal || c.closing {
 		return
 	}
-	c.awayFinal = true
-	c.w.Out = h2.AppendGoAway(c.w.Out, c.maxID, h2.NoError, "")
+	c.awayFinal, c.lastID = true, c.maxID
+	c.w.Out = h2.AppendGoAway(c.w.Out, c.lastID, h2.NoError, "")
 	c.w.Kick()
 	if c.active == 0 {
 		c.finish()

@@ -74,6 +74,7 @@ type conn struct {
 	away      bool // the client has been told, or must be told at once, to open no more streams
 	awaySaid  bool // and has been told so
 	awayFinal bool // and which was the last that will be served
+	lastID    uint32
 	awayAlarm sweep.Alarm
 	awayArmed bool
 
@@ -350,7 +351,10 @@ func (c *conn) fail(err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.w.Out = h2.AppendGoAway(c.w.Out, c.maxID, fault.Code, fault.Detail)
+	if !c.awayFinal { // what was said must not become higher (RFC 9113, section 6.8)
+		c.lastID = c.maxID
+	}
+	c.w.Out = h2.AppendGoAway(c.w.Out, c.lastID, fault.Code, fault.Detail)
 	c.awaySaid, c.awayFinal = true, true
 	c.w.Kick()
 }

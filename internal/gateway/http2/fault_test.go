@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -521,10 +522,12 @@ func TestClientResets(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
 	g := start(t, func(w http.ResponseWriter, r *http.Request) {
 		<-release
 		hello(w, r)
 	}, setup{})
+	t.Cleanup(let)
 	r := g.dial(t)
 	r.request(1, true, "GET")
 	eventually(t, func() bool { return g.active.Load() == 1 })
@@ -545,7 +548,23 @@ func TestDrain(t *testing.T) {
 	if lasts[0] != 1<<31-1 || lasts[1] != 3 {
 		t.Errorf("GOAWAY names the streams %v as the last", lasts)
 	}
-	close(release)
+	// What was on its way is dropped, and its client's giving up with it.
+	r.request(5, false, "POST")
+	r.must(r.WriteData(5, false, []byte("late")))
+	r.must(r.WriteWindowUpdate(5, 10))
+	r.must(r.WriteRSTStream(5, xhttp2.ErrCodeCancel))
+	r.must(r.WriteRSTStream(5, xhttp2.ErrCodeCancel))
+	r.must(r.WritePing(false, [8]byte{1}))
+	for answered := false; !answered; {
+		f, err := r.ReadFrame()
+		r.must(err)
+		if f, ok := f.(*xhttp2.GoAwayFrame); ok {
+			t.Fatalf("frames of a stream beyond the last: GOAWAY %v %q", f.ErrCode, f.DebugData())
+		}
+		p, ok := f.(*xhttp2.PingFrame)
+		answered = ok && p.IsAck()
+	}
+	let()
 	all, _ := r.until(over(1, 3))
 	if all[1].status != "200 " || all[3].status != "200 " {
 		t.Errorf("%+v, %+v", all[1], all[3])

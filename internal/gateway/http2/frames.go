@@ -293,11 +293,15 @@ func (c *conn) headerBlock(block []byte) error {
 		}
 		return errStreamNumber
 	}
-	if c.awayFinal { // beyond the last stream: the client knows that it is not served
-		c.mu.Unlock()
-		return c.drop(block)
-	}
 	c.maxID = id
+	if c.awayFinal { // beyond the last stream: the client knows that it is not served, or soon will
+		c.recent.add(id, true)
+		c.mu.Unlock()
+		if err := c.drop(block); err != nil {
+			return err
+		}
+		return c.spend(h2.CostEmpty)
+	}
 	s := c.takeLocked()
 	c.mu.Unlock()
 	if s == nil {
