@@ -62,18 +62,23 @@ func (k *task) session(listener, api string, requests int, pause time.Duration) 
 
 func (k *task) ask(c net.Conn, api string, requests int, pause time.Duration) error {
 	in := bufio.NewReader(c)
+	last := time.Now()
 	for i := range requests {
 		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
 		name := k.next()
 		closing, err := get(c, in, api+"/items/"+name, "item "+name)
+		if i > 0 && errors.Is(err, errSilence) && time.Since(last) > drainDelay {
+			return nil // the machine was so busy that the connection was idle for long enough to be closed
+		}
 		if err != nil {
 			return fmt.Errorf("request %d of a connection: %w", i+1, err)
 		}
 		if closing {
 			return nil
 		}
+		last = time.Now()
 		wait(pace + rand.N(pause+1))
 	}
 	return nil
@@ -103,10 +108,17 @@ func (k *task) resumed(version uint16) error {
 
 func wait(d time.Duration) { <-time.After(d) }
 
+// errSilence: the connection has ended without a byte of a response.
+var errSilence = errors.New("the connection ends without a response")
+
 // get sends one request and tells whether the connection ends with it.
 func get(c io.Writer, in *bufio.Reader, path, want string) (closing bool, err error) {
-	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, hostname); err != nil {
-		return false, err
+	_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, hostname)
+	if err == nil {
+		_, err = in.Peek(1)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errSilence, err)
 	}
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {

@@ -61,11 +61,11 @@ func (s *soak) run(duration time.Duration) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	changes := 0
-	for time.Since(began) < duration {
+	for time.Since(began) < duration || len(plan) > 0 {
 		<-tick.C
 		changes++
 		s.change(changes)
-		for len(plan) > 0 && time.Since(began) > plan[0].at {
+		if len(plan) > 0 && time.Since(began) > plan[0].at {
 			plan[0].do()
 			plan = plan[1:]
 		}
