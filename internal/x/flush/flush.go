@@ -31,7 +31,7 @@ type Buffer struct {
 	cond          sync.Cond
 	writing       []byte
 	running, idle bool
-	ending        bool
+	ending        int // calls of End
 	broken        bool
 }
 
@@ -42,7 +42,7 @@ func (b *Buffer) Kick() {
 		b.Out = b.Out[:0]
 	case !b.running:
 		b.cond.L = b.Mu
-		b.running, b.ending = true, false
+		b.running = true
 		go b.run()
 	case b.idle:
 		b.idle = false
@@ -62,11 +62,12 @@ func (b *Buffer) Break() {
 // End waits until everything is written and the goroutine has ended. A Kick after that starts it again. It requires Mu,
 // which it releases while it waits.
 func (b *Buffer) End() {
-	b.ending = true
+	b.ending++
 	b.cond.Broadcast()
-	for b.running {
+	for b.running { // a Kick meanwhile may have started it once more: it ends by itself
 		b.cond.Wait()
 	}
+	b.ending--
 }
 
 // Swap replaces the memory. It requires Mu, and that End has returned.
@@ -82,7 +83,7 @@ func (b *Buffer) run() {
 	b.Mu.Lock()
 	defer b.Mu.Unlock()
 	for {
-		for len(b.Out) == 0 && !b.ending {
+		for len(b.Out) == 0 && b.ending == 0 {
 			b.idle = true
 			b.cond.Wait()
 		}

@@ -2,8 +2,11 @@ package flush
 
 import (
 	"errors"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestBuffer(t *testing.T) {
@@ -67,4 +70,42 @@ func TestBroken(t *testing.T) {
 		t.Error("a broken buffer takes more")
 	}
 	b.End()
+}
+
+// TestKickWhileEnding kicks now and then just when the goroutine has ended and before End has noticed.
+func TestKickWhileEnding(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	b := Buffer{Mu: &mu, Write: func([]byte) error { return nil }}
+	var stop atomic.Bool
+	var kickers sync.WaitGroup
+	for range 2 {
+		kickers.Go(func() {
+			for !stop.Load() {
+				mu.Lock()
+				b.Out = append(b.Out, 'x')
+				b.Kick()
+				mu.Unlock()
+				runtime.Gosched()
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 2000 {
+			mu.Lock()
+			b.Out = append(b.Out, 'y')
+			b.Kick()
+			b.End()
+			mu.Unlock()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("End still waits")
+	}
+	stop.Store(true)
+	kickers.Wait()
 }
