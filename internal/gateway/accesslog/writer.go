@@ -27,15 +27,10 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// batchBytes is what is written at once when lines come fast. It fits into the caches of a processor: what waits longer has
-// left them when it is written, and so has what it has taken the place of.
-const batchBytes = 64 << 10
-
 // Writer writes lines to a file from a goroutine of its own. It is safe for concurrent use.
 type Writer struct {
 	path     string
 	max      int
-	batch    int
 	interval time.Duration
 	log      *slog.Logger
 
@@ -47,7 +42,7 @@ type Writer struct {
 	closed bool   // guarded by mu
 
 	wake chan struct{} // there is a first line
-	full chan struct{} // there is a batch
+	full chan struct{} // the buffer is half full
 	stop chan struct{}
 	done chan struct{}
 
@@ -67,7 +62,6 @@ func New(o Options) (*Writer, error) {
 	if w.max <= 0 {
 		w.max = 8 << 20
 	}
-	w.batch = min(batchBytes, w.max/4)
 	if w.interval <= 0 {
 		w.interval = 100 * time.Millisecond
 	}
@@ -121,12 +115,12 @@ func (w *Writer) Write(line []byte) {
 	}
 	first := len(w.active) == 0
 	w.active = append(w.active, line...)
-	full := len(w.active) >= w.batch
+	half := len(w.active) > w.max/4
 	w.mu.Unlock()
 	if first {
 		signal(w.wake)
 	}
-	if full {
+	if half {
 		signal(w.full)
 	}
 }
