@@ -13,7 +13,7 @@ const (
 	ReadOn
 	// Wait waits for more to come. It saves a system call where nothing can be there yet: after a response to a client
 	// that waits for it. The end of the connection, if it came together with what was handled last, is not noticed before its
-	// deadline or more data: it is for connections on which nothing is under way.
+	// deadline or more data: arm one if something is under way.
 	Wait
 )
 

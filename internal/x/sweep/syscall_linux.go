@@ -19,17 +19,7 @@ func rawRead(fd int, p []byte) (int, syscall.Errno) {
 	}
 }
 
-func rawWrite(fd int, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
-		if errno == 0 {
-			return int(n), 0
-		}
-		if errno != syscall.EINTR {
-			return 0, errno
-		}
-	}
-}
+func rawWrite(fd int, p []byte) (int, syscall.Errno) { return rawSend(fd, p, syscall.MSG_NOSIGNAL) }
 
 func rawWritev(fd int, pieces ...[]byte) (int, syscall.Errno) {
 	var v [3]syscall.Iovec
