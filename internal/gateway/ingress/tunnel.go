@@ -28,15 +28,14 @@ func Tunnelled(protocol []byte) bool {
 	return true
 }
 
-// ErrProtocol refuses a tunnel.
-var ErrProtocol = &exchange.Fault{Code: exchange.BadRequestUpgrade, Detail: ":protocol is not one to make a tunnel for"}
+var errProtocol = &exchange.Fault{Code: exchange.BadRequestUpgrade, Detail: ":protocol is not one to make a tunnel for"}
 
 // SetTunnel makes an extended CONNECT (RFC 8441; RFC 9220 for HTTP/3) what HTTP/1.1 asks for the same: a GET that wants to
 // switch to protocol. WebSocket's handshake has a field there that the newer protocols do without; it is made up.
 // The error is an *exchange.Fault.
 func SetTunnel(x *exchange.Exchange, protocol []byte) error {
 	if !h1.Token(protocol) || !Tunnelled(protocol) {
-		return ErrProtocol
+		return errProtocol
 	}
 	x.Method, x.Upgrade = exchange.View("GET"), x.Scratch(protocol)
 	x.Req.DelKnown(exchange.IDExpect) // there is no body to wait for
