@@ -2,12 +2,12 @@ package resource
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	v1 "hansa.dev/hansa/api/v1"
+	"hansa.dev/hansa/internal/x/certpem"
 	"hansa.dev/hansa/internal/x/crl"
 	"hansa.dev/hansa/internal/x/tlsnames"
 )
@@ -118,33 +118,10 @@ func (c *checker) authorities(path, text string) []*x509.Certificate {
 		c.fault(path, CodeOutOfRange, "", fmt.Sprintf("it has %d bytes and may have %d", len(text), maxCA), "leave out the certificates that are not needed")
 		return nil
 	}
-	all, err := certificates(text)
+	all, err := certpem.ParseAll(text)
 	if err != nil {
 		c.fault(path, CodeInvalid, "", fmt.Sprintf("certificate %d cannot be read: %v", len(all)+1, err), "paste PEM certificates, with their lines BEGIN and END")
 		return nil
 	}
 	return all
-}
-
-// certificates returns the certificates that a PEM text holds, up to the first that is wrong.
-func certificates(text string) (all []*x509.Certificate, err error) {
-	rest := []byte(text)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return all, fmt.Errorf("it is a %s", block.Type)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return all, err
-		}
-		all = append(all, cert)
-	}
-	if len(all) == 0 || strings.TrimSpace(string(rest)) != "" {
-		return all, fmt.Errorf("there is other text")
-	}
-	return all, nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/x/certpem"
 	"hansa.dev/hansa/internal/x/crl"
 	"hansa.dev/hansa/internal/x/tlsnames"
 )
@@ -107,20 +107,9 @@ func NewRule(name string, content *snapshot.HostTLS) (*Rule, error) {
 
 // trust sets who is believed to sign certificates of clients, and what of that they have taken back.
 func (r *Rule) trust(cas, lists string) error {
-	var authorities []*x509.Certificate
-	for rest := []byte(cas); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		ca, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return fmt.Errorf("clientCertificate.ca: certificate %d: %w", len(authorities)+1, err)
-		}
-		authorities = append(authorities, ca)
-	}
-	if len(authorities) == 0 {
-		return errors.New("clientCertificate.ca: there is no certificate in PEM")
+	authorities, err := certpem.ParseAll(cas)
+	if err != nil {
+		return fmt.Errorf("clientCertificate.ca: certificate %d: %w", len(authorities)+1, err)
 	}
 	if lists != "" {
 		var faults []error

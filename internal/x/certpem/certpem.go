@@ -1,6 +1,6 @@
 // Package certpem reads certificate chains and private keys in PEM as people write them, and says what is wrong with
-// them without showing anything of a key. It does no I/O and is safe for concurrent use. It is used by resource, control
-// and bundle/build.
+// them without showing anything of a key. It does no I/O and is safe for concurrent use. It is used by resource, control,
+// bundle/build, acme and gateway/handshake.
 package certpem
 
 import (
@@ -24,6 +24,30 @@ const MaxChain = 10
 
 // minRSABits is the least size of an RSA key that is taken (NIST SP 800-57 part 1, since 2014).
 const minRSABits = 2048
+
+// ParseAll reads certificates that need not belong together, such as those of CAs to trust. With an error it returns those before
+// the one that is wrong.
+func ParseAll(text string) (all []*x509.Certificate, err error) {
+	rest := []byte(text)
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return all, fmt.Errorf("it is a %s", block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, cert)
+	}
+	if len(all) == 0 || len(bytes.TrimSpace(rest)) > 0 {
+		return all, errors.New("there is other text")
+	}
+	return all, nil
+}
 
 // ParseChain reads a chain: the certificate itself first, then those that lead to the root, each having signed the one
 // before. Every error names the certificate by its place, from 1.

@@ -153,3 +153,26 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestParseAll reads certificates that do not belong together, up to the one that is wrong.
+func TestParseAll(t *testing.T) {
+	t.Parallel()
+	key := newKey(t)
+	a, b := block("CERTIFICATE", issue(t, "a", key, nil, key).Raw), block("CERTIFICATE", issue(t, "b", key, nil, key).Raw)
+	for _, tt := range []struct {
+		text string
+		n    int
+		bad  bool
+	}{
+		{a + b, 2, false},
+		{a + "\n\n", 1, false},
+		{a + block("PRIVATE KEY", []byte("x")) + b, 1, true},
+		{a + block("CERTIFICATE", []byte("x")), 1, true},
+		{a + "words", 1, true},
+		{"", 0, true},
+	} {
+		if all, err := certpem.ParseAll(tt.text); len(all) != tt.n || (err != nil) != tt.bad {
+			t.Errorf("ParseAll(%q) = %d certificates, %v; want %d, an error: %t", tt.text, len(all), err, tt.n, tt.bad)
+		}
+	}
+}
