@@ -20,13 +20,11 @@ import (
 	"hansa.dev/hansa/client"
 	"hansa.dev/hansa/internal/app"
 	"hansa.dev/hansa/internal/cli"
+	"hansa.dev/hansa/test/process"
 )
 
-// childVariable makes this binary the command hansa, for tests of a process as a whole.
-const childVariable = "HANSA_CLUSTER_CHILD"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
+	if process.IsChild() {
 		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 	}
 	os.Exit(m.Run())
@@ -40,8 +38,7 @@ func TestRecordDies(t *testing.T) {
 	disk := smallDisk(t, "400m")
 	data, readyFile := filepath.Join(disk, "control"), filepath.Join(t.TempDir(), "ready.json")
 	var log bytes.Buffer
-	node := exec.CommandContext(t.Context(), os.Args[0], "control", "--data", data, "--api-addr", "127.0.0.1:0", "--link-addr", "127.0.0.1:0", "--ready-file", readyFile)
-	node.Env = append(os.Environ(), childVariable+"=1")
+	node := process.Command(t.Context(), "control", "--data", data, "--api-addr", "127.0.0.1:0", "--link-addr", "127.0.0.1:0", "--ready-file", readyFile)
 	node.Stderr = &log
 	if err := node.Start(); err != nil {
 		t.Fatal(err)

@@ -1,19 +1,17 @@
 package cluster
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
 	"hansa.dev/hansa/internal/app"
 	"hansa.dev/hansa/internal/operate"
+	"hansa.dev/hansa/test/process"
 )
 
 // gatewayProcess is a gateway in processes of its own, which may hand over to one another.
@@ -22,7 +20,7 @@ type gatewayProcess struct {
 	dir   string
 	args  []string
 	admin *operate.Client
-	ended []chan struct{} // of the processes that the test started itself
+	ended []<-chan struct{} // of the processes that the test started itself
 }
 
 // startGatewayProcess starts a gateway and waits until it serves a configuration. The further arguments are its flags.
@@ -50,24 +48,7 @@ func (p *gatewayProcess) path(name string) string { return filepath.Join(p.dir, 
 func (p *gatewayProcess) start() {
 	p.t.Helper()
 	_ = os.Remove(p.path("ready.json"))
-	cmd := exec.Command(os.Args[0], p.args...)
-	cmd.Env = append(os.Environ(), childVariable+"=1")
-	// A file, since a pipe would keep Wait waiting for those that the process hands over to.
-	log, err := os.OpenFile(p.path("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { // ends with the process, which end sees to
-		defer close(ended)
-		_ = cmd.Wait()
-	}()
-	p.ended = append(p.ended, ended)
+	p.ended = append(p.ended, process.Start(p.t, process.Command(context.Background(), p.args...), p.path("log")))
 	eventually(p.t, patience, func() error { _, err := p.ready(); return err })
 }
 
@@ -123,30 +104,7 @@ func (p *gatewayProcess) stop() {
 }
 
 // end kills what is left.
-func (p *gatewayProcess) end() {
-	if p.t.Failed() {
-		b, _ := os.ReadFile(p.path("log"))
-		p.t.Logf("the log of the gateway in %s:\n%s", p.dir, b)
-	}
-	for _, pid := range p.processes() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	for _, ended := range p.ended {
-		<-ended
-	}
-}
+func (p *gatewayProcess) end() { process.End(p.t, p.path("gw"), p.path("log"), p.ended) }
 
-// processes finds the processes that run on the data folder of this gateway, by their command line.
-func (p *gatewayProcess) processes() (pids []int) {
-	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range all {
-		b, err := os.ReadFile(path)
-		if err != nil || !bytes.Contains(b, []byte("\x00"+p.path("gw")+"\x00")) {
-			continue
-		}
-		if pid, err := strconv.Atoi(strings.Split(path, "/")[2]); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
+// processes finds the processes that run on the data folder of this gateway.
+func (p *gatewayProcess) processes() []int { return process.On(p.path("gw")) }

@@ -14,16 +14,14 @@ import (
 	"testing"
 
 	"hansa.dev/hansa/internal/cli"
+	"hansa.dev/hansa/test/process"
 )
-
-// mainEnv has the test program be hansa, so that processes of it can be started and hand over to each other.
-const mainEnv = "HANSA_SOAK_MAIN"
 
 func TestMain(m *testing.M) {
 	if stage, ok := strings.CutPrefix(filepath.Base(os.Args[0]), successorName); ok {
 		os.Exit(successor(stage))
 	}
-	if os.Getenv(mainEnv) != "" {
+	if process.IsChild() {
 		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 	}
 	os.Exit(m.Run())

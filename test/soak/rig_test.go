@@ -14,11 +14,8 @@ import (
 	"log/slog"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +23,7 @@ import (
 	"hansa.dev/hansa/client"
 	"hansa.dev/hansa/internal/app"
 	"hansa.dev/hansa/internal/operate"
+	"hansa.dev/hansa/test/process"
 )
 
 // patience is how long a test waits for what must happen soon.
@@ -63,7 +61,7 @@ type rig struct {
 	roots    *x509.CertPool
 	ca       *authority
 	args     []string
-	ended    []chan struct{} // of the processes that this test started itself
+	ended    []<-chan struct{} // of the processes that this test started itself
 	history  *history
 }
 
@@ -150,25 +148,7 @@ func (r *rig) apply(documents string) {
 func (r *rig) start() {
 	r.t.Helper()
 	_ = os.Remove(r.path("ready.json"))
-	cmd := exec.Command(os.Args[0], r.args...)
-	cmd.Env = append(os.Environ(), mainEnv+"=1")
-	// A pipe would keep Wait waiting for the successors.
-	log, err := os.OpenFile(r.path("gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = log, log
-	err = cmd.Start()
-	log.Close()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { // ends with the process, which end sees to
-		defer close(ended)
-		_ = cmd.Wait()
-	}()
-	r.ended = append(r.ended, ended)
+	r.ended = append(r.ended, process.Start(r.t, process.Command(context.Background(), r.args...), r.path("gateway.log")))
 	eventually(r.t, "start", r.ready)
 }
 
@@ -213,33 +193,10 @@ func (r *rig) upgrade() (old int) {
 }
 
 // end kills what is left of the gateway: the processes that serve and those that have handed over.
-func (r *rig) end() {
-	if r.t.Failed() {
-		b, _ := os.ReadFile(r.path("gateway.log"))
-		r.t.Logf("the log of the gateway:\n%s", b)
-	}
-	for _, pid := range r.processes() {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it fails if the process has just ended
-	}
-	for _, ended := range r.ended {
-		<-ended
-	}
-}
+func (r *rig) end() { process.End(r.t, r.path("gw"), r.path("gateway.log"), r.ended) }
 
-// processes finds the processes that run on the data folder of this test, by their command line.
-func (r *rig) processes() (pids []int) {
-	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range all {
-		b, err := os.ReadFile(path)
-		if err != nil || !bytes.Contains(b, []byte("\x00"+r.path("gw")+"\x00")) {
-			continue
-		}
-		if pid, err := strconv.Atoi(strings.Split(path, "/")[2]); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
+// processes finds the processes that run on the data folder of this test.
+func (r *rig) processes() []int { return process.On(r.path("gw")) }
 
 // gone returns nil once a process has ended.
 func gone(pid int) func() error {

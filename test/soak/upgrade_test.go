@@ -20,6 +20,7 @@ import (
 	"hansa.dev/hansa/internal/app"
 	"hansa.dev/hansa/internal/operate"
 	"hansa.dev/hansa/internal/x/fdpass"
+	"hansa.dev/hansa/test/process"
 )
 
 // steps are the messages of a handover, in order.
@@ -134,9 +135,7 @@ func (r *rig) follows(n int) {
 	r.t.Helper()
 	r.apply(r.changing(n))
 	eventually(r.t, "configuration", func() error { return r.marked(n) })
-	cmd := exec.Command(os.Args[0], r.args...)
-	cmd.Env = append(os.Environ(), mainEnv+"=1")
-	out, err := cmd.CombinedOutput()
+	out, err := process.Command(r.t.Context(), r.args...).CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 78 {
 		r.t.Errorf("a second process on the data folder: %v: %s", err, out)
 	}

@@ -12,13 +12,11 @@ import (
 	"testing"
 
 	"hansa.dev/hansa/internal/cli"
+	"hansa.dev/hansa/test/process"
 )
 
-// mainEnv has the test program be hansa.
-const mainEnv = "HANSA_SUITES_MAIN"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(mainEnv) != "" {
+	if process.IsChild() {
 		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 	}
 	os.Exit(m.Run())

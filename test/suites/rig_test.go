@@ -24,6 +24,7 @@ import (
 
 	"hansa.dev/hansa/internal/app"
 	"hansa.dev/hansa/internal/cli"
+	"hansa.dev/hansa/test/process"
 )
 
 const (
@@ -175,12 +176,11 @@ func startGateway(t *testing.T, ca *authority, backend string, flags ...string) 
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(os.Args[0], append([]string{
+	cmd := process.Command(context.Background(), append([]string{
 		"gateway", "--data", filepath.Join(dir, "data"), "--bundle", bundle, "--ready-file", ready,
 		"--access-log", filepath.Join(dir, "access.log"), "--http-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0",
 		"--admin-addr", "127.0.0.1:0", "--tls-cert-file", certFile, "--tls-key-file", keyFile,
 	}, flags...)...)
-	cmd.Env = append(os.Environ(), mainEnv+"=1")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
