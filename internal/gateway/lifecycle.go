@@ -49,14 +49,15 @@ func (g *Gateway) Drain() error {
 	g.leave(true)
 	var t *time.Timer
 	t = time.AfterFunc(g.opts.DrainDelay, func() {
+		g.drain.mu.Lock()
+		defer g.drain.mu.Unlock()
+		if g.drain.timer != t || g.drain.final { // it has been taken back, and clients are told again that connections are kept
+			return
+		}
 		for _, e := range g.doors.engines() {
 			e.CloseIdle()
 		}
-		g.drain.mu.Lock()
-		defer g.drain.mu.Unlock()
-		if g.drain.timer == t && !g.drain.final {
-			t.Reset(closeIdleEvery)
-		}
+		t.Reset(closeIdleEvery)
 	})
 	g.drain.timer = t
 	g.opts.Log.Info("draining", "delay", g.opts.DrainDelay)

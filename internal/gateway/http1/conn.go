@@ -51,7 +51,7 @@ type conn struct {
 	bodyBegun atomic.Bool // somebody has pulled the request's body
 	bodyDone  atomic.Bool // the request's body has been read to its end
 	isCut     atomic.Bool
-	dismissed atomic.Bool // close it if it is idle after a response
+	dismissed atomic.Bool // close it: at once if it is idle after a response, or else with the response under way
 	parked    [parkedSize]byte
 }
 

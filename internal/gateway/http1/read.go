@@ -11,6 +11,9 @@ import (
 
 // awaitRequest begins to wait for a request.
 func (c *conn) awaitRequest() {
+	if c.dismissed.Load() {
+		c.dismissed.Store(false) // that was while it was busy, and the client was told that it is kept
+	}
 	c.idle = true
 	c.tcp.ArmRead(c.srv.Timeouts.Park)
 	if c.srv.draining.Load() {

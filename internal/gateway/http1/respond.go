@@ -39,7 +39,7 @@ func (c *conn) Respond(x *exchange.Exchange, body exchange.Source) {
 	if answered {
 		x.Resp.Reset()
 	}
-	c.keep = c.keep && c.canReuse() && !c.srv.leaving.Load()
+	c.keep = c.keep && c.canReuse() && !c.srv.leaving.Load() && !c.dismissed.Load()
 	if x.Status == 101 {
 		c.respondTunnel(x, body)
 		return

@@ -209,8 +209,9 @@ func (s *Server) endIfEmpty() {
 // loses a request; or it has connections kept again.
 func (s *Server) Leave(on bool) { s.leaving.Store(on) }
 
-// CloseIdle closes the connections that have had a response and wait for another request. Together with Leave it leaves
-// only those that are busy and those that have not had their first request.
+// CloseIdle closes the connections that have had a response and wait for another request, and others with the response that
+// is under way, if its client can still be told. Together with Leave it leaves only those that are busy and those that have
+// not had their first request.
 func (s *Server) CloseIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
