@@ -16,7 +16,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway"
-	"hansa.dev/hansa/internal/gateway/http1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/identity"
 	"hansa.dev/hansa/internal/keys"
 	"hansa.dev/hansa/internal/snapshot"
@@ -53,7 +53,7 @@ type GatewayOptions struct {
 	Via       string
 	// Limits and Timeouts bound what clients may send and take their time for. Zero values mean the defaults.
 	Limits   h1.Limits
-	Timeouts http1.Timeouts
+	Timeouts ingress.Timeouts
 	// Control are the link addresses (host:port) of control nodes. May be empty.
 	Control []string
 	// JoinToken is what the gateway joins with, as long as it has not.

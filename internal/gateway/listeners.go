@@ -324,21 +324,20 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 		handler = d.announcer
 	}
 	rules := ingress.Rules{Trusted: trusted, Forwarded: o.Forwarded, Via: o.Via}
+	engine := func(name string) ingress.Options {
+		return ingress.Options{
+			Handler: handler, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway."+name), Registerer: o.Metrics,
+			Timeouts: o.Timeouts, Limits: o.Limits, Rules: rules,
+		}
+	}
 	var err error
-	d.http2, err = http2.New(http2.Options{
-		Handler: handler, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http2"), Registerer: o.Metrics,
-		Timeouts: http2.Timeouts(o.Timeouts), Limits: o.Limits, Rules: rules,
-	})
+	d.http2, err = http2.New(http2.Options{Options: engine("http2")})
 	if err != nil {
 		return nil, err
 	}
-	d.engine, err = http1.New(http1.Options{
-		Handler: handler, Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.http1"), Registerer: o.Metrics,
-		Timeouts: o.Timeouts, Limits: o.Limits, Rules: rules,
-		HTTP2: func(h http1.HandOver) {
-			d.http2.Serve(http2.Conn{TCP: h.TCP, Stream: h.Stream, Read: h.Read, Scheme: h.Scheme, Peer: h.Peer})
-		},
-	})
+	d.engine, err = http1.New(http1.Options{Options: engine("http1"), HTTP2: func(h http1.HandOver) {
+		d.http2.Serve(http2.Conn{TCP: h.TCP, Stream: h.Stream, Read: h.Read, Scheme: h.Scheme, Peer: h.Peer})
+	}})
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/certs"
-	"hansa.dev/hansa/internal/gateway/http1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/gateway/policy"
 	"hansa.dev/hansa/internal/gateway/secrets"
 	"hansa.dev/hansa/internal/gateway/upstream"
@@ -50,7 +50,7 @@ type Options struct {
 	// MaxConns bounds the connections of each listener. Default: 65,536.
 	MaxConns int
 	// Timeouts bound the time that clients may take.
-	Timeouts http1.Timeouts
+	Timeouts ingress.Timeouts
 	// Limits bound the heads of requests. Default: h1.DefaultLimits.
 	Limits h1.Limits
 	// Proxies are the load balancers whose connections begin with a header of the PROXY protocol. Default: none.

@@ -23,6 +23,7 @@ import (
 	"hansa.dev/hansa/internal/gateway/certs"
 	"hansa.dev/hansa/internal/gateway/certs/certstest"
 	"hansa.dev/hansa/internal/gateway/http1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/x/sweep"
 )
@@ -79,7 +80,7 @@ func newRig(t testing.TB, o Options) *rig {
 	}
 	sw := sweep.New()
 	ctx, cancel := context.WithCancel(context.Background())
-	engine, err := http1.New(http1.Options{Handler: r, Sweeper: sw})
+	engine, err := http1.New(http1.Options{Options: ingress.Options{Handler: r, Sweeper: sw}})
 	if err != nil {
 		t.Fatal(err)
 	}

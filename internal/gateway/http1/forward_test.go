@@ -100,7 +100,9 @@ func TestForwardOptions(t *testing.T) {
 			}
 		})
 	}
-	trusted := http1.Options{Rules: ingress.Rules{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}}}
+	trusted := http1.Options{Options: ingress.Options{Rules: ingress.Rules{
+		Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},
+	}}}
 	f("trusted peer", setup{options: trusted},
 		"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 1.2.3.4\r\nX-Forwarded-For: 10.0.0.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nX-Request-Id: 1\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nX-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.0.0.7, 127.0.0.1\r\nX-Request-Id: ID", "1.2.3.4")
@@ -108,7 +110,7 @@ func TestForwardOptions(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: ID", "127.0.0.1")
 	f("trusted peer with nonsense", setup{options: trusted}, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4, x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4, x, 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: ID", "127.0.0.1")
-	f("Forwarded and Via", setup{options: http1.Options{Rules: ingress.Rules{Forwarded: true, Via: "hansa"}}}, "GET / HTTP/1.0\r\nHost: a:80\r\nVia: 1.1 x\r\n\r\n",
+	f("Forwarded and Via", setup{options: http1.Options{Options: ingress.Options{Rules: ingress.Rules{Forwarded: true, Via: "hansa"}}}}, "GET / HTTP/1.0\r\nHost: a:80\r\nVia: 1.1 x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a:80\r\nVia: 1.1 x\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a:80\r\nForwarded: for=127.0.0.1;host=\"a:80\";proto=http\r\nVia: 1.0 hansa\r\nX-Request-Id: ID", "127.0.0.1")
 	f("host of the backend", setup{backend: snapshot.Backend{Host: "catalog.internal"}}, "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: catalog.internal\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: ID", "127.0.0.1")

@@ -2,60 +2,23 @@ package http1
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"hansa.dev/hansa/internal/exchange"
-	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/x/httpdate"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
-// Timeouts bound what a client may take its time for. Zero values mean the defaults.
-type Timeouts struct {
-	// Idle is how long a connection may wait for a request. Default: 75s.
-	Idle time.Duration
-	// Head is how long a head may take from its first byte to its last. Default: 10s.
-	Head time.Duration
-	// Body is how long a request's body may be silent. Default: 30s.
-	Body time.Duration
-	// MinRate is how many bytes a second of a request's body must come on average once Body has passed; time in which the
-	// backend is waited for does not count. Default: 128; negative: any rate will do.
-	MinRate int
-	// Write is how long the client may take to accept a piece of the response. Default: 30s.
-	Write time.Duration
-	// Park is how long an idle connection keeps its buffers where it cannot give them back at once. Default: 5s.
-	Park time.Duration
-}
-
 // Options configure a Server.
 type Options struct {
-	// Handler serves the exchanges.
-	Handler exchange.Handler
-	// Sweeper keeps the deadlines. Whoever made it runs it.
-	Sweeper *sweep.Sweeper
-	// Bodies is buffers for bodies, best shared with the backends. Default: its own.
-	Bodies *h1.Pool
-	// Log receives what happens to connections. Default: nothing is logged.
-	Log *slog.Logger
-	// Registerer receives the metrics. Default: none are kept.
-	Registerer prometheus.Registerer
-	// Limits bound the head of a request. Default: h1.DefaultLimits.
-	Limits h1.Limits
-	// Timeouts bound waiting.
-	Timeouts Timeouts
-	// Rules tell what of a client is believed and what backends are told of it.
-	ingress.Rules
+	ingress.Options
 	// HTTP2 serves connections whose clients begin with the preface of HTTP/2, until they end. Default: they are refused.
 	HTTP2 func(HandOver)
 }
@@ -68,43 +31,6 @@ type HandOver struct {
 	Stream io.ReadWriter
 	// Read is what has been read already.
 	Read []byte
-}
-
-func (o *Options) setDefaults() error {
-	if o.Handler == nil || o.Sweeper == nil {
-		return errors.New("http1: Options need a Handler and a Sweeper")
-	}
-	if o.Bodies == nil {
-		o.Bodies = new(h1.Pool)
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	d, l := h1.DefaultLimits, &o.Limits
-	setDefault(&l.Target, d.Target)
-	setDefault(&l.Head, d.Head)
-	setDefault(&l.Fields, d.Fields)
-	if l.Fields > exchange.MaxFields-reservedFields || l.Head > 1<<20 {
-		return errors.New("http1: the limits of heads exceed what the engine can do: 240 fields, 1 MiB")
-	}
-	t := &o.Timeouts
-	setDefault(&t.Idle, 75*time.Second)
-	setDefault(&t.Head, 10*time.Second)
-	setDefault(&t.Body, 30*time.Second)
-	setDefault(&t.MinRate, 128)
-	setDefault(&t.Write, 30*time.Second)
-	setDefault(&t.Park, 5*time.Second)
-	return nil
-}
-
-// reservedFields is how many fields the engine adds to a head at most.
-const reservedFields = 10
-
-func setDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 // Server serves connections. Make it with New. Its methods may be called by any goroutine.
@@ -126,8 +52,8 @@ type Server struct {
 
 // New returns a Server.
 func New(o Options) (*Server, error) {
-	if err := o.setDefaults(); err != nil {
-		return nil, err
+	if err := o.SetDefaults(); err != nil {
+		return nil, fmt.Errorf("http1: %w", err)
 	}
 	s := &Server{Options: o, conns: map[*conn]struct{}{}, empty: make(chan struct{})}
 	s.metrics = newMetrics(o.Registerer)

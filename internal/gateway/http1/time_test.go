@@ -17,6 +17,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/http1"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -41,7 +42,7 @@ func startFake(t *testing.T, serve func(*exchange.Exchange, exchange.Down)) *fak
 		serve(x, d)
 		return true
 	}}
-	server, err := http1.New(http1.Options{Handler: f.handler, Sweeper: sw, Registerer: f.metrics})
+	server, err := http1.New(http1.Options{Options: ingress.Options{Handler: f.handler, Sweeper: sw, Registerer: f.metrics}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/http2"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -361,7 +362,7 @@ func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(make([]byte, 100_000))
-	}, setup{options: http2.Options{Timeouts: http2.Timeouts{Write: 300 * time.Millisecond}}})
+	}, setup{options: http2.Options{Options: ingress.Options{Timeouts: ingress.Timeouts{Write: 300 * time.Millisecond}}}})
 	r := g.dial(t, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 10})
 	r.request(1, true, "GET")
 	r.request(3, true, "HEAD")
@@ -388,7 +389,7 @@ func TestStalledSocket(t *testing.T) {
 				return
 			}
 		}
-	}, setup{options: http2.Options{Timeouts: http2.Timeouts{Write: 300 * time.Millisecond}}})
+	}, setup{options: http2.Options{Options: ingress.Options{Timeouts: ingress.Timeouts{Write: 300 * time.Millisecond}}}})
 	r := g.dial(t, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1 << 30})
 	r.must(r.WriteWindowUpdate(0, 1<<30))
 	r.request(1, true, "GET")
@@ -400,9 +401,9 @@ func TestStalledSocket(t *testing.T) {
 // TestSlowClients begin something and do not go on.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	g := start(t, hello, setup{options: http2.Options{Timeouts: http2.Timeouts{
+	g := start(t, hello, setup{options: http2.Options{Options: ingress.Options{Timeouts: ingress.Timeouts{
 		Head: 200 * time.Millisecond, Body: 200 * time.Millisecond, Idle: 600 * time.Millisecond, Park: 200 * time.Millisecond,
-	}}})
+	}}}})
 	for name, f := range map[string]struct {
 		do   func(r *raw)
 		want xhttp2.ErrCode
@@ -580,7 +581,7 @@ func TestLimits(t *testing.T) {
 	if _, err := http2.New(http2.Options{}); err == nil {
 		t.Error("an engine without a handler")
 	}
-	_, err := http2.New(http2.Options{Handler: new(handler), Sweeper: sweep.New(), Limits: h1.Limits{Fields: 1000}})
+	_, err := http2.New(http2.Options{Options: ingress.Options{Handler: new(handler), Sweeper: sweep.New(), Limits: h1.Limits{Fields: 1000}}})
 	if err == nil {
 		t.Error("an engine with 1,000 fields")
 	}

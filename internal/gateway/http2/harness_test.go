@@ -20,6 +20,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/http2"
+	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/gateway/upstream"
 	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/x/sweep"
@@ -187,7 +188,7 @@ func startBefore(t testing.TB, s setup, addresses ...string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, err := http1.New(http1.Options{Handler: h, Sweeper: sw, HTTP2: func(o http1.HandOver) {
+	one, err := http1.New(http1.Options{Options: ingress.Options{Handler: h, Sweeper: sw}, HTTP2: func(o http1.HandOver) {
 		server.Serve(http2.Conn{TCP: o.TCP, Stream: o.Stream, Read: o.Read, Scheme: o.Scheme, Peer: o.Peer})
 	}})
 	if err != nil {

@@ -1,6 +1,7 @@
 package http3
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -79,26 +80,19 @@ func (o *Options) setDefaults() error {
 	if o.Handler == nil || o.TLS == nil || o.Address == "" {
 		return errors.New("http3: Options need an Address, TLS and a Handler")
 	}
-	setDefault(&o.MaxConns, 1<<16)
-	setDefault(&o.MaxStreams, 100)
-	setDefault(&o.MaxHead, 64<<10)
+	o.MaxConns = cmp.Or(o.MaxConns, 1<<16)
+	o.MaxStreams = cmp.Or(o.MaxStreams, 100)
+	o.MaxHead = cmp.Or(o.MaxHead, 64<<10)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &o.Timeouts
-	setDefault(&t.Handshake, 10*time.Second)
-	setDefault(&t.Idle, 75*time.Second)
-	setDefault(&t.Head, 10*time.Second)
-	setDefault(&t.Body, 30*time.Second)
-	setDefault(&t.Write, 30*time.Second)
+	t.Handshake = cmp.Or(t.Handshake, 10*time.Second)
+	t.Idle = cmp.Or(t.Idle, 75*time.Second)
+	t.Head = cmp.Or(t.Head, 10*time.Second)
+	t.Body = cmp.Or(t.Body, 30*time.Second)
+	t.Write = cmp.Or(t.Write, 30*time.Second)
 	return nil
-}
-
-func setDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 // Server serves HTTP/3 on one UDP socket. Make it with New and run it with Run. Its methods may be called by any
