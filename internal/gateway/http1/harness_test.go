@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,39 +19,12 @@ import (
 	"hansa.dev/hansa/internal/gateway/http1"
 	"hansa.dev/hansa/internal/gateway/upstream"
 	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/x/leak"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
 // TestMain fails if goroutines are left when all tests have ended.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := goroutines(); code == 0 && left != "" {
-		fmt.Println("goroutines are left:\n" + left)
-		code = 1
-	}
-	exit(code)
-}
-
-// goroutines returns the stacks of goroutines in this module's packages, once nothing changes any more.
-func goroutines() string {
-	var left string
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for range 100 {
-		buf := make([]byte, 1<<20)
-		left = ""
-		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(stack, "hansa.dev/hansa/internal") && !strings.Contains(stack, "TestMain") {
-				left += stack + "\n\n"
-			}
-		}
-		if left == "" {
-			return ""
-		}
-		<-tick.C
-	}
-	return left
-}
+func TestMain(m *testing.M) { os.Exit(leak.Run(m, "hansa.dev/hansa/internal", os.Stderr)) }
 
 // handler is the plainest of handlers: everything goes to one backend, unless serve says otherwise.
 type handler struct {

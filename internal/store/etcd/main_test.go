@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"hansa.dev/hansa/internal/x/leak"
 )
 
 // envChild makes the test binary run a part of a test in a process of its own: one to be killed, or measured.
@@ -25,30 +25,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	code := m.Run()
-	if left := leftovers(); code == 0 && left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines of the record are left after the tests:\n%s\n", left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leftovers returns the stacks of goroutines that closed records have left behind.
-func leftovers() string {
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		buf := make([]byte, 4<<20)
-		var left []string
-		for i, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if i > 0 && strings.Contains(stack, "internal/store/etcd.") { // the first is this one
-				left = append(left, stack)
-			}
-		}
-		if len(left) == 0 || time.Now().After(deadline) {
-			return strings.Join(left, "\n\n")
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+	os.Exit(leak.Run(m, "hansa.dev/hansa/internal/store/etcd.", os.Stderr))
 }
 
 func runChild(part string, args []string) error {
