@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -502,6 +503,51 @@ func TestMirror(t *testing.T) {
 		time.Sleep(time.Minute) // and they end
 		if n := to.mirror.underway.Load(); n != 0 {
 			t.Errorf("%d copies are under way", n)
+		}
+	})
+}
+
+// TestMirrorAfterHedging sends copies of the request that is mirrored, and not of one that was hedged before with the same memory.
+func TestMirrorAfterHedging(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, r *rig) {
+		seen := make(chan string, 1000)
+		r.serve["a:1"], r.serve["b:1"] = answering("hedged"), answering("hedged")
+		r.serve["m:1"] = func(c net.Conn) {
+			br := bufio.NewReader(c)
+			for {
+				req, err := http.ReadRequest(br)
+				if err != nil {
+					return
+				}
+				body, _ := io.ReadAll(req.Body)
+				seen <- req.Method + " " + req.URL.String() + " " + string(body)
+				if _, err := io.WriteString(c, "HTTP/1.1 418 X\r\nContent-Length: 0\r\n\r\n"); err != nil {
+					return
+				}
+			}
+		}
+		hedged := r.commit(t, snapshot.Backend{
+			Endpoints: snapshot.Endpoints("a:1", "b:1"), Hedging: &snapshot.Hedging{AfterMillis: 100, BudgetPercent: 100},
+		}, snapshot.Backend{Name: "copy", Endpoints: snapshot.Endpoints("m:1")})
+		m := NewMirror(hedged, r.backends[key{"acme", "copy"}], 100)
+		for i := range 20 {
+			other := get("/other")
+			check(t, outcome(hedged, other, new(down)), "200 hedged")
+			x := get("/items/" + strconv.Itoa(i))
+			x.Method = exchange.View("POST")
+			body := new(exchange.Bytes)
+			body.Reset([]byte("hello"))
+			x.Body = body
+			src, v := m.Call(x, new(down))
+			if v != exchange.Continue {
+				t.Fatalf("the request was answered with %v", x.Code)
+			}
+			src.Close()
+			check(t, <-seen, "POST /items/"+strconv.Itoa(i)+" hello")
+			synctest.Wait()
+			if other.Status != 200 || x.Status != 200 {
+				t.Fatalf("the answer to a copy reached a request: status %d and %d", other.Status, x.Status)
+			}
 		}
 	})
 }

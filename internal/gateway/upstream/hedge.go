@@ -76,11 +76,11 @@ func (b *Backend) hedge(c *call, t *table) (exchange.Source, *exchange.Fault) {
 			}
 			if running--; running == 0 {
 				c.x.Endpoint, c.x.Tries = res.copy.x.Endpoint, c.x.Tries+res.copy.x.Tries
-				b.registry.shadows.Put(res.copy)
+				b.registry.keepShadow(res.copy)
 				return nil, res.f
 			}
 			c.x.Tries += res.copy.x.Tries
-			b.registry.shadows.Put(res.copy)
+			b.registry.keepShadow(res.copy)
 			continue
 		case <-timer.C:
 			if !second && b.mayHedgeNow(t, h.BudgetPercent) {
@@ -170,7 +170,7 @@ func (r *race) run(s *shadow, second bool) {
 		r.results <- runner{s, src, nil}
 	default: // the other was faster
 		src.Close()
-		b.registry.shadows.Put(s)
+		b.registry.keepShadow(s)
 	}
 }
 
@@ -209,6 +209,6 @@ func (a *adopted) Close() {
 		return
 	}
 	a.Source.Close()
-	a.registry.shadows.Put(a.copy)
+	a.registry.keepShadow(a.copy)
 	a.copy = nil
 }

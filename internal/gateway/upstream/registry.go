@@ -91,6 +91,15 @@ func (r *Registry) shadow() *shadow {
 	return new(shadow)
 }
 
+// keepShadow takes a shadow back that nobody uses any more. Hedging lends the call of the winner to the exchange that the copy was
+// made of: whoever gets the shadow next must find neither that exchange nor its client.
+func (r *Registry) keepShadow(s *shadow) {
+	if s.call != nil {
+		s.call.x, s.call.down = &s.x, &s.down
+	}
+	r.shadows.Put(s)
+}
+
 // Run closes connections that have been idle for too long and judges outliers, until ctx ends. Then it ends the checks,
 // waits for all that is done in the background and closes all idle connections; those in use are closed when their
 // exchange ends.

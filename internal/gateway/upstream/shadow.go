@@ -62,7 +62,6 @@ func (s *shadow) callTo(b *Backend, t *table) *call {
 	if s.call == nil {
 		s.call = newCall(&s.x)
 	}
-	s.call.x = &s.x // hedging lends it to the exchange that the copy was made of
 	s.x.Call = s.call
 	s.call.begin(b, t.settings, &s.down)
 	return s.call

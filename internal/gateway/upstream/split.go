@@ -136,7 +136,7 @@ func (m *mirror) copy(x *exchange.Exchange) {
 		if err != nil {
 			x.Body = failed{x.Body, err}
 			counts.underway.Add(-1)
-			r.shadows.Put(s)
+			r.keepShadow(s)
 			return
 		}
 		taken := new(exchange.Bytes)
@@ -157,7 +157,7 @@ func (m *mirror) copy(x *exchange.Exchange) {
 			}
 			src.Close()
 		}
-		r.shadows.Put(s)
+		r.keepShadow(s)
 	})
 }
 
