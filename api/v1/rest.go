@@ -48,6 +48,8 @@ type Fault struct {
 	Message string `json:"message"`
 	// Remedy tells what to do about it.
 	Remedy string `json:"remedy,omitempty"`
+	// FirstLine is the line that the message names of what was there before, if the fault is that it is there again.
+	FirstLine int `json:"firstLine,omitempty"`
 }
 
 // The actions of a Change.
@@ -198,6 +200,9 @@ type ImportResult struct {
 	// import changes nothing that is there already.
 	ChangeSets int  `json:"changeSets"`
 	DryRun     bool `json:"dryRun,omitempty"`
+	// Keys are the keys themselves, new and old, if they are not more than 1,000. In a dry run those that would be new have
+	// an identifier that they will not have.
+	Keys []SubscriptionKey `json:"keys,omitempty"`
 	// Wait is there if the request asked to wait for the gateways.
 	Wait *WaitResult `json:"wait,omitempty"`
 }

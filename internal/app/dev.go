@@ -26,7 +26,8 @@ type DevOptions struct {
 	// HTTPAddr, AdminAddr, APIAddr, LinkAddr and SampleAddr are the listeners. Defaults: 127.0.0.1 with the ports of
 	// the roles; 127.0.0.1:8070 for the sample backend.
 	HTTPAddr, AdminAddr, APIAddr, LinkAddr, SampleAddr string
-	// ReadyFile is written when everything serves. Default: ready.json in Data.
+	// ReadyFile is written when everything serves, beside ready.json in Data, by which the command line finds it. Default:
+	// none.
 	ReadyFile string
 	// Version is the version of the binary.
 	Version string
@@ -51,7 +52,6 @@ func (o *DevOptions) setDefaults() {
 	o.APIAddr = orDefault(o.APIAddr, "127.0.0.1:8090")
 	o.LinkAddr = orDefault(o.LinkAddr, "127.0.0.1:8091")
 	o.SampleAddr = orDefault(o.SampleAddr, "127.0.0.1:8070")
-	o.ReadyFile = orDefault(o.ReadyFile, filepath.Join(o.Data, readyName))
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
@@ -227,10 +227,16 @@ func (d *Dev) announce() error {
 		"api": of.Addresses["api"], "link": of.Addresses["link"], "sample": d.sample,
 		"http": at.Addresses["http"], "admin": at.Addresses["admin"],
 	}}
-	if err := writeReady(d.opts.ReadyFile, d.ready); err != nil {
-		return err
+	files := []string{filepath.Join(d.opts.Data, readyName)}
+	if d.opts.ReadyFile != "" && filepath.Clean(d.opts.ReadyFile) != files[0] {
+		files = append(files, d.opts.ReadyFile)
 	}
-	d.onStop("ready file", time.Second, func(context.Context) error { return os.Remove(d.opts.ReadyFile) })
+	for _, file := range files {
+		if err := writeReady(file, d.ready); err != nil {
+			return err
+		}
+		d.onStop("ready file", time.Second, func(context.Context) error { return os.Remove(file) })
+	}
 	return nil
 }
 
@@ -252,7 +258,7 @@ func (d *Dev) Welcome(program string) string {
 	}
 	traffic := "http://" + net.JoinHostPort(host, port)
 	where := "" // the command line finds the control node by itself if the folder is the usual one
-	if filepath.Clean(d.opts.ReadyFile) != filepath.Join(defaultDevData, readyName) {
+	if filepath.Clean(d.opts.Data) != defaultDevData {
 		where = fmt.Sprintf("  export HANSA_SERVER=https://%s HANSA_CA_FILE=%s HANSA_TOKEN_FILE=%s\n", a["api"], d.ready.CAFile, d.ready.TokenFile)
 	}
 	return fmt.Sprintf(`

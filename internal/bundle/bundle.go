@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,7 @@ type Bundle struct {
 // Why a bundle is refused, beside the errors of keys and snapshot.
 var (
 	ErrNotBundle       = errors.New("not a bundle")
+	ErrDamaged         = errors.New("the bundle is damaged, or was changed by somebody")
 	ErrNeedsPassphrase = errors.New("the bundle is sealed: give the passphrase file that it was made with")
 	ErrUnsealedSecrets = errors.New("a bundle with join tokens or group keys must be sealed with a passphrase")
 	ErrUnsigned        = errors.New("the bundle is not signed")
@@ -200,11 +202,14 @@ func Read(r io.Reader, passphrase secret.Bytes, pinned *keys.Fingerprint) (*Bund
 		return nil, fmt.Errorf("read bundle: %w: made by a newer version (mode %q)", ErrNotBundle, head[len(magic)])
 	}
 	b, err := readManifest(r, pinned)
-	if err != nil {
+	if err == nil {
+		err = readContent(r, b)
+	}
+	if errors.Is(err, keys.ErrForeignRoot) || errors.Is(err, keys.ErrUnseal) {
 		return nil, fmt.Errorf("read bundle: %w", err)
 	}
-	if err := readContent(r, b); err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle: %w: %w", ErrDamaged, err)
 	}
 	return b, nil
 }
@@ -300,7 +305,7 @@ func readContent(r io.Reader, b *Bundle) error {
 	}
 	// Reading on to the end makes a sealed stream prove that nothing was cut off or added.
 	if n, err := io.Copy(io.Discard, io.LimitReader(r, 1)); err != nil || n > 0 {
-		return fmt.Errorf("end: %w", errors.Join(err, snapshot.ErrMalformed))
+		return fmt.Errorf("end: %w: %w", snapshot.ErrMalformed, cmp.Or(err, errors.New("there is more behind it")))
 	}
 	b.Credentials = snapshot.NewCredentials().WithShards(shards)
 	if err := b.CredentialConfig.Matches(b.Credentials); err != nil {
@@ -321,7 +326,7 @@ func readSection(r io.Reader, limit uint32) ([]byte, error) {
 	}
 	var buf bytes.Buffer
 	if _, err := io.CopyN(&buf, r, int64(n)); err != nil {
-		return nil, fmt.Errorf("%w: cut off", errors.Join(err, snapshot.ErrMalformed))
+		return nil, fmt.Errorf("%w: cut off: %w", snapshot.ErrMalformed, err)
 	}
 	return buf.Bytes(), nil
 }

@@ -50,6 +50,13 @@ func outputFileFlag(c *cobra.Command, file *string, what string) {
 	c.Flags().StringVarP(file, "output", "o", "", what+` or "-" for standard output`)
 	_ = c.MarkFlagRequired("output")
 	_ = c.MarkFlagFilename("output")
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		switch *file {
+		case outputTable, outputJSON, outputYAML:
+			return fmt.Errorf("-o of %q names the file to write: for a file of this name write ./%s", c.CommandPath(), *file)
+		}
+		return nil
+	}
 }
 
 // newFile makes a file that only its owner can read, whole and on the disk or not at all. It never replaces one.

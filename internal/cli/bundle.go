@@ -86,7 +86,7 @@ time and used again after that: a gateway takes later bundles only from the same
 			rootFile = out + ".root"
 		}
 		var fresh bool
-		if o.Root, fresh, err = rootKey(rootFile, dryRun); err != nil {
+		if o.Root, fresh, err = rootKey(rootFile); err != nil {
 			return err
 		}
 		b, err := build.Build(o)
@@ -98,6 +98,11 @@ time and used again after that: a gateway takes later bundles only from the same
 			return withExit(ExitInvalid, err)
 		}
 		if !dryRun {
+			if fresh {
+				if err := o.Root.Save(rootFile, nil); err != nil {
+					return err
+				}
+			}
 			if err := s.writeBundle(out, b, passphrase); err != nil {
 				return err
 			}
@@ -118,16 +123,14 @@ func (d documents) refuse(faults []v1.Fault) error {
 	return resource.AsError(faults)
 }
 
-// rootKey reads the root key, or makes it and tells so. A dry run uses one that is thrown away.
-func rootKey(file string, dryRun bool) (root *keys.Root, fresh bool, err error) {
+// rootKey reads the root key, or makes one, which is nowhere yet, and tells so.
+func rootKey(file string) (root *keys.Root, fresh bool, err error) {
 	root, err = keys.LoadRoot(file, nil)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return root, false, err
 	}
-	if root, err = keys.GenerateRoot(); err != nil || dryRun {
-		return root, false, err
-	}
-	return root, true, root.Save(file, nil)
+	root, err = keys.GenerateRoot()
+	return root, true, err
 }
 
 // writeBundle writes a bundle to a file, in place of an older one, whole or not at all, or to standard output.
@@ -256,7 +259,7 @@ func (s *session) bundleInspectCommand() *cobra.Command {
 		defer f.Close()
 		b, err := bundle.Read(f, passphrase, nil)
 		if err != nil {
-			return nodeError(fmt.Errorf("%s: %w", args[0], err))
+			return withExit(ExitInvalid, fmt.Errorf("%s: %w", args[0], err))
 		}
 		if !entries {
 			return s.showBundle(args[0], b)

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // session is one run of the command line: the streams, the environment and the global flags.
@@ -107,39 +106,8 @@ out, 10 differences found (diff and plan with --exit-code), 74 storage failed, 7
 	add(groupNode, s.drainCommand(), s.undrainCommand(), s.maintenanceCommand(), s.logLevelCommand(), s.listenersCommand(), s.reloadCommand(),
 		s.upgradeCommand())
 	add(groupOther, s.versionCommand())
-	sayArguments(root)
+	checkArguments(root)
 	return root
-}
-
-// sayArguments has all commands tell what arguments they take when they get others.
-func sayArguments(c *cobra.Command) {
-	if check := c.Args; check != nil && c.HasParent() && !c.HasSubCommands() {
-		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return fmt.Errorf("%w; it is used as %q", err, c.UseLine())
-			}
-			return nil
-		}
-	}
-	for _, sub := range c.Commands() {
-		sayArguments(sub)
-	}
-}
-
-// missingFlags says which of the flags that a command needs are not there, and what they are for.
-func missingFlags(c *cobra.Command) error {
-	var missing []string
-	c.Flags().VisitAll(func(f *pflag.Flag) {
-		if len(f.Annotations[cobra.BashCompOneRequiredFlag]) == 0 || f.Changed {
-			return
-		}
-		name := "--" + f.Name
-		if f.Shorthand != "" {
-			name = "-" + f.Shorthand + " (" + name + ")"
-		}
-		missing = append(missing, fmt.Sprintf("the flag %s is missing: %s", name, f.Usage))
-	})
-	return errors.New(strings.Join(missing, "; "))
 }
 
 // run adapts a command. Whatever fails before it begins is wrong usage.
@@ -167,8 +135,12 @@ func (s *session) env(flag, variable string) string {
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return errors.New("a command of \"" + c.CommandPath() + "\" must be named")
+		RunE: func(*cobra.Command, []string) error {
+			var names []string
+			for _, sub := range commands {
+				names = append(names, sub.Name())
+			}
+			return fmt.Errorf("name one of its commands: %s", strings.Join(names, ", "))
 		},
 	}
 	c.AddCommand(commands...)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -85,6 +86,9 @@ func (s *session) connect() (*client.Client, error) {
 	if t.CAFile != "" {
 		if o.CA, err = os.ReadFile(t.CAFile); err != nil {
 			return nil, fmt.Errorf("read the CA certificate: %w", err)
+		}
+		if block, _ := pem.Decode(o.CA); block == nil {
+			return nil, withExit(ExitInvalid, fmt.Errorf("the CA file %s holds no PEM certificate: name ca.pem of the data folder of the control node", t.CAFile))
 		}
 	}
 	if t.TokenFile != "" {

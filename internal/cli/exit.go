@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/client"
@@ -19,6 +21,8 @@ import (
 	"hansa.dev/hansa/internal/operate"
 	"hansa.dev/hansa/internal/resource"
 	"hansa.dev/hansa/internal/store"
+	"hansa.dev/hansa/internal/store/etcd"
+	"hansa.dev/hansa/internal/x/durable"
 )
 
 // The exit codes. Scripts rely on them.
@@ -181,14 +185,14 @@ func (s *session) report(c *cobra.Command, err error) {
 	if exitCode(err) == ExitUsage {
 		fmt.Fprintf(&b, "See \"%s --help\".\n", c.CommandPath())
 	}
-	if hint := hintFor(err); hint != "" {
+	if hint := hintFor(c, err); hint != "" {
 		b.WriteString(hint + "\n")
 	}
 	_, _ = s.err.Write([]byte(b.String()))
 }
 
 // hintFor says what may help against an error that does not say so itself.
-func hintFor(err error) string {
+func hintFor(c *cobra.Command, err error) string {
 	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
 	_, elsewhere := errors.AsType[x509.HostnameError](err)
 	switch {
@@ -199,10 +203,30 @@ func hintFor(err error) string {
 		return "Use one of those names with --server or HANSA_SERVER, or start the control node with --host NAME."
 	case errors.Is(err, client.ErrUnreachable):
 		return "Is the control node running? Flags --server and --ca-file, or HANSA_SERVER and HANSA_CA_FILE, say which one is meant."
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "Another process has that address: stop it, or choose another one with " + addressFlag(c, err) + " (port 0: any that is free)."
+	case errors.Is(err, durable.ErrLocked), errors.Is(err, etcd.ErrLocked):
+		return "One process at a time can run on a data folder: use the one that runs, stop it, or name another folder with --data."
 	case errors.Is(err, keys.ErrUnseal):
 		return "The at-rest key is <data>.key unless --key-file or --key-credential says otherwise; it must be the one that the folder was sealed with."
 	}
 	return ""
+}
+
+// addressFlag names the flag of c that says the address which err is about.
+func addressFlag(c *cobra.Command, err error) string {
+	name := "the flag of that listener"
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Addr == nil {
+		return name
+	}
+	_, port, _ := net.SplitHostPort(op.Addr.String())
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, of, err := net.SplitHostPort(f.Value.String()); err == nil && of == port && strings.HasSuffix(f.Name, addressSuffix) {
+			name = "--" + f.Name
+		}
+	})
+	return name
 }
 
 // faultText writes a fault with its remedy on a line of its own.

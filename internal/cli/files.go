@@ -96,7 +96,25 @@ func (s *session) readDocuments(paths []string) (documents, error) {
 			}
 		}
 	}
+	if d.empty() {
+		// Rather an empty pipe or a wrong file than the wish to change nothing.
+		var names []string
+		for _, f := range d.files {
+			names = append(names, f.name)
+		}
+		return d, withExit(ExitInvalid, fmt.Errorf("there is no resource in %s", strings.Join(names, ", ")))
+	}
 	return d, nil
+}
+
+// empty tells whether the stream holds nothing but comments and separators.
+func (d documents) empty() bool {
+	for line := range bytes.Lines(d.data) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && !bytes.Equal(line, []byte("---")) {
+			return false
+		}
+	}
+	return true
 }
 
 func readFile(name string) ([]byte, error) {
@@ -181,13 +199,28 @@ func (d documents) largest() v1.Fault {
 }
 
 func (d documents) placeFault(f *v1.Fault) {
-	if f.Line == 0 || f.File != "" {
+	if f.Line == 0 || f.File != "" || len(d.files) == 0 {
 		return
 	}
-	i := sort.Search(len(d.files), func(i int) bool { return d.files[i].first > f.Line }) - 1
-	if i < 0 {
+	stream := f.Line
+	f.File, f.Line = d.at(f.Line)
+	if f.FirstLine == 0 {
 		return
 	}
-	f.File = d.files[i].name
-	f.Line -= d.files[i].first - 1
+	file, line := d.at(f.FirstLine)
+	where := fmt.Sprintf("in line %d", line)
+	if file != f.File {
+		where += " of " + file
+	}
+	f.Message = strings.Replace(f.Message, fmt.Sprintf("in line %d", f.FirstLine), where, 1)
+	f.FirstLine += f.Line - stream
+	if file != f.File {
+		f.FirstLine = 0 // it is of the same file only
+	}
+}
+
+// at returns the file and its line that a line of the stream is.
+func (d documents) at(line int) (string, int) {
+	i := max(0, sort.Search(len(d.files), func(i int) bool { return d.files[i].first > line })-1)
+	return d.files[i].name, max(1, line-d.files[i].first+1)
 }

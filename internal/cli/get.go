@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,11 +20,16 @@ import (
 func (s *session) getCommand() *cobra.Command {
 	var selector string
 	c := &cobra.Command{
-		Use:               "get KIND [NAME]",
-		Short:             "Show resources",
-		Long:              "Get shows the resources of a kind, or one of them. With -o yaml or -o json it shows all of each resource; what it shows\ncan be changed and applied again, and is then refused if the resource has changed meanwhile (metadata.seq).",
-		Example:           "  hansa get apis\n  hansa get api catalog -o yaml\n  hansa get apis --selector tier=gold,!legacy\n  hansa get gateways",
-		Args:              cobra.RangeArgs(1, 2),
+		Use:     "get KIND [NAME]",
+		Short:   "Show resources",
+		Long:    "Get shows the resources of a kind, or one of them. With -o yaml or -o json it shows all of each resource; what it shows\ncan be changed and applied again, and is then refused if the resource has changed meanwhile (metadata.seq).",
+		Example: "  hansa get apis\n  hansa get api catalog -o yaml\n  hansa get apis --selector tier=gold,!legacy\n  hansa get gateways",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("name a kind: " + strings.Join(plurals(), ", "))
+			}
+			return cobra.MaximumNArgs(2)(c, args)
+		},
 		ValidArgsFunction: s.completeKindAndName,
 	}
 	c.Flags().StringVarP(&selector, "selector", "l", "", "only resources with these labels: key=value, key!=value, key, !key")

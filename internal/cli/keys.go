@@ -74,7 +74,7 @@ func (f *keyFlags) request() (v1.KeyRequest, error) {
 	if f.expires != "" {
 		d, err := v1.ParseDuration(f.expires)
 		if err != nil || d <= 0 {
-			return r, withExit(ExitUsage, fmt.Errorf("--expires: %q is not a duration: write it as 90d or 12h", f.expires))
+			return r, withExit(ExitUsage, fmt.Errorf("--expires: %q is not a duration above 0: write it as 90d or 12h", f.expires))
 		}
 		r.ExpiresAt = time.Now().Add(d.Std()).UTC().Truncate(time.Second)
 	}
@@ -162,12 +162,16 @@ type createdKey struct {
 	ExpiresAt    *time.Time `json:"expiresAt"` // null: never
 }
 
-func (s *session) printKey(k v1.SubscriptionKey, how *arrival) error {
+func asCreated(k v1.SubscriptionKey) createdKey {
 	out := createdKey{Subscription: k.Subscription, Slot: k.Slot, Key: k.Key, KeyID: k.KeyID}
 	if !k.ExpiresAt.IsZero() {
 		out.ExpiresAt = &k.ExpiresAt
 	}
-	err := s.print(out, func(w io.Writer) {
+	return out
+}
+
+func (s *session) printKey(k v1.SubscriptionKey, how *arrival) error {
+	err := s.print(asCreated(k), func(w io.Writer) {
 		fields(w, "subscription", k.Subscription, "slot", k.Slot, "key", k.Key, "key id", k.KeyID, "expires", when(k.ExpiresAt, "never"))
 	})
 	if s.output == outputTable && err == nil {
@@ -315,7 +319,7 @@ what is there already is not changed.`,
 			if err != nil {
 				return inFile(err, file)
 			}
-			err = s.print(out, func(w io.Writer) {
+			err = s.print(importedKeys(out), func(w io.Writer) {
 				verb := "imported"
 				if out.DryRun {
 					verb = "would be imported"
@@ -327,6 +331,18 @@ what is there already is not changed.`,
 		})
 	})
 	return c
+}
+
+// importedKeys is the result of an import as scripts read it: that of a single key has its fields as well, as that of
+// "keys create" has.
+func importedKeys(out v1.ImportResult) any {
+	if len(out.Keys) != 1 {
+		return out
+	}
+	return struct {
+		createdKey
+		v1.ImportResult
+	}{asCreated(out.Keys[0]), out}
 }
 
 // open opens a file or standard input; size is -1 if it is not known.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -80,6 +81,9 @@ func (s *session) serve(ctx context.Context, c *cobra.Command, n *node, start fu
 	if err != nil {
 		return withExit(ExitUsage, fmt.Errorf("--log-level: %w", err))
 	}
+	if err := checkAddresses(c.Flags()); err != nil {
+		return withExit(ExitUsage, err)
+	}
 	n.level.Set(level)
 	log := telemetry.NewLogger(s.err, &n.level, n.logJSON)
 	ctx, restore := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -100,6 +104,28 @@ func (s *session) serve(ctx context.Context, c *cobra.Command, n *node, start fu
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	return nodeError(errors.Join(err, p.Stop(stopCtx)))
+}
+
+// addressSuffix ends the names of the flags that say where a listener is.
+const addressSuffix = "-addr"
+
+// checkAddresses tells which of the flags that say where a listener is do not.
+func checkAddresses(flags *pflag.FlagSet) error {
+	var faults []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		text := f.Value.String()
+		if !strings.HasSuffix(f.Name, addressSuffix) || text == "" && f.DefValue == "" {
+			return
+		}
+		_, port, err := net.SplitHostPort(text)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil || port == "" {
+			faults = append(faults, fmt.Errorf("--%s: %q is not an address to listen on: write HOST:PORT, or :PORT for every interface; port 0 takes any that is free", f.Name, text))
+		}
+	})
+	return errors.Join(faults...)
 }
 
 // obeySignals does what signals ask of a gateway until the returned function is called: SIGHUP reads the settings again
@@ -137,7 +163,7 @@ func nodeError(err error) error {
 	}
 	for _, sentinel := range []error{
 		identity.ErrClone, identity.ErrNoRoot, identity.ErrBadToken, durable.ErrLocked, etcd.ErrLocked, keys.ErrUnseal, keys.ErrForeignRoot,
-		bundle.ErrNotBundle, bundle.ErrNeedsPassphrase, app.ErrForeign, app.ErrSetting,
+		bundle.ErrNotBundle, bundle.ErrDamaged, bundle.ErrNeedsPassphrase, app.ErrForeign, app.ErrSetting,
 	} {
 		if errors.Is(err, sentinel) {
 			return withExit(ExitConfig, err)
@@ -233,7 +259,8 @@ func (s *session) devCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run a control node, a gateway and two sample APIs on this machine",
 		Long: `Dev runs everything in one process, on loopback: a control node, a gateway, and a sample organization with two APIs
-behind a small sample backend. What is changed stays in the data folder for the next start.`,
+behind a small sample backend. What is changed stays in the data folder for the next start. The command line finds it by
+the file ready.json that it keeps in the data folder while it runs; with -o json it writes the same to standard output.`,
 		Example: "  hansa dev\n  hansa dev --http-addr 127.0.0.1:0 --ready-file ready.json",
 		Args:    cobra.NoArgs,
 	}
@@ -249,10 +276,19 @@ behind a small sample backend. What is changed stays in the data folder for the 
 			n.logLevel = "warn" // the progress says enough
 		}
 		return s.serve(ctx, c, n, func(ctx context.Context, log *slog.Logger) (running, error) {
-			o.Data, o.ReadyFile, o.Version, o.Log, o.Progress = n.data, n.readyFile, version(), log, s.err
+			o.Data, o.ReadyFile, o.Version, o.Log = n.data, n.readyFile, version(), log
+			if s.output == outputTable {
+				o.Progress = s.err
+			}
 			d, err := app.StartDev(ctx, o)
 			if err != nil {
 				return nil, err
+			}
+			if s.output != outputTable {
+				if err := s.print(d.Ready(), nil); err != nil {
+					return nil, errors.Join(err, d.Stop(context.WithoutCancel(ctx)))
+				}
+				return d, nil
 			}
 			fmt.Fprint(s.err, d.Welcome(programName()))
 			return d, nil

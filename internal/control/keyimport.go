@@ -26,6 +26,8 @@ const (
 	maxKeyValue   = 1024
 	// maxImportFaults is how many faults are collected before an import gives up.
 	maxImportFaults = 100
+	// maxImportListed is how many keys the answer lists.
+	maxImportListed = 1000
 	// maxImportBytes and importTime bound an import as a whole.
 	maxImportBytes = 4 << 30
 	importTime     = time.Hour
@@ -49,6 +51,7 @@ type importer struct {
 	batch        []importRecord
 	faults       []v1.Fault
 	result       v1.ImportResult
+	many         bool // there are more keys than are listed
 }
 
 // importKeys takes one key a line and commits them in change sets of Options.ImportBatch. What is there already is not
@@ -182,16 +185,17 @@ func (im *importer) fault(line int, path, code, message, remedy string) {
 func (im *importer) flush() error {
 	batch := im.batch
 	im.batch = im.batch[:0]
-	var unchanged int
+	var made, found []snapshot.Credential
 	var faults []v1.Fault
 	out, err := im.s.commit(im.q.ctx(), change{
 		who: im.q.who, info: im.q.info("import keys"), dryRun: im.q.dryRun || len(im.faults) > 0,
 		build: func(state store.State) (edit, error) {
 			var e edit
-			e.credentials, unchanged, faults = im.credentials(state, batch)
+			made, found, faults = im.credentials(state, batch)
 			if len(faults) > 0 {
 				return edit{}, nil
 			}
+			e.credentials = made
 			return e, nil
 		},
 	})
@@ -206,7 +210,9 @@ func (im *importer) flush() error {
 		return nil
 	}
 	im.result.Imported += out.keys
-	im.result.Unchanged += unchanged
+	im.result.Unchanged += len(found)
+	im.list(made)
+	im.list(found)
 	im.result.Epoch, im.result.Seq = out.version.Epoch, out.version.Seq
 	if out.keys > 0 {
 		im.result.ChangeSets++
@@ -214,8 +220,19 @@ func (im *importer) flush() error {
 	return nil
 }
 
-// credentials returns what of the batch is new or different in state.
-func (im *importer) credentials(state store.State, batch []importRecord) (out []snapshot.Credential, unchanged int, faults []v1.Fault) {
+// list adds keys to those that the answer lists; it lists none if they are too many.
+func (im *importer) list(credentials []snapshot.Credential) {
+	if im.many = im.many || len(im.result.Keys)+len(credentials) > maxImportListed; im.many {
+		im.result.Keys = nil
+		return
+	}
+	for _, c := range credentials {
+		im.result.Keys = append(im.result.Keys, keyOf(c))
+	}
+}
+
+// credentials returns what of the batch is new or different in state, and what is there already.
+func (im *importer) credentials(state store.State, batch []importRecord) (out, unchanged []snapshot.Credential, faults []v1.Fault) {
 	now := im.s.opts.Now().Unix()
 	organization := im.q.organization
 	table := state.CredentialTable(organization)
@@ -254,7 +271,7 @@ func (im *importer) credentials(state store.State, batch []importRecord) (out []
 		case have.State == snapshot.StateRevoked:
 			fault(r, "key", "key-revoked", fmt.Sprintf("the key %s was revoked", have.ID), "a revoked key never comes back: give the subscription another one")
 		case have.ExpiresAt == r.expiresAt:
-			unchanged++
+			unchanged = append(unchanged, have)
 		default:
 			have.ExpiresAt = r.expiresAt
 			if at, twice := first[r.hash]; twice {

@@ -177,7 +177,7 @@ func TestImport(t *testing.T) {
 		return c.admin.ImportKeys(t.Context(), "default", "", client.ContentTypeKeyRecords, strings.NewReader(text))
 	}
 	out, err := lines("shop-gold", "planted-secret-1\r\n\n  planted-secret-2\nplanted-secret-1\nplanted-secret-3")
-	if err != nil || out.Imported != 3 || out.Unchanged != 1 || out.ChangeSets != 1 {
+	if err != nil || out.Imported != 3 || out.Unchanged != 1 || out.ChangeSets != 1 || len(out.Keys) != 4 {
 		t.Fatalf("import = %+v, %v, want 3 new and 1 repeated", out, err)
 	}
 	got, ok := c.credential("planted-secret-3")

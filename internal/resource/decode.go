@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	v1 "hansa.dev/hansa/api/v1"
 
@@ -44,7 +46,8 @@ type decoder struct {
 	root       *yaml.Node
 	kind, name string
 	org        string
-	clean      bool // no fault so far
+	clean      bool     // no fault so far
+	marred     []string // the fields that could not be read
 }
 
 // stream calls each with the root of every resource in data.
@@ -63,8 +66,12 @@ func (d *decoder) stream(data []byte, each func(root *yaml.Node)) {
 			})
 			continue
 		}
-		if line, column, bad := invalidUTF8(c.data); bad {
-			d.add(v1.Fault{Line: c.line + line - 1, Column: column, Code: CodeEncoding, Message: "the document is not valid UTF-8", Remedy: "save it as UTF-8"})
+		if line, column, r := unreadable(c.data); line > 0 {
+			f := v1.Fault{Line: c.line + line - 1, Column: column, Code: CodeEncoding, Message: "the document is not valid UTF-8", Remedy: "save it as UTF-8"}
+			if r != utf8.RuneError {
+				f.Code, f.Message, f.Remedy = CodeSyntax, fmt.Sprintf("the control character %U cannot be in a document", r), "remove it"
+			}
+			d.add(f)
 			continue
 		}
 		d.lines = c.line - 1
@@ -145,6 +152,7 @@ func (d *decoder) items(root *yaml.Node, each func(*yaml.Node)) {
 // add records a fault, with what is known of the resource at hand.
 func (d *decoder) add(f v1.Fault) {
 	d.clean = false
+	d.marred = append(d.marred, f.Path)
 	if len(d.faults) == d.o.Limits.Faults {
 		d.omitted = true
 		return
@@ -163,7 +171,8 @@ func (d *decoder) fault(n *yaml.Node, path, code, value, message, remedy string)
 // object decodes one resource, or returns nil after recording what is wrong with it.
 func (d *decoder) object(root *yaml.Node) *v1.Object {
 	d.root, d.kind, d.name, d.org = root, "", "", ""
-	d.clean = true
+	d.clean, d.marred = true, d.marred[:0]
+	before := len(d.faults)
 	if root.Kind != yaml.MappingNode {
 		d.fault(root, "", CodeNotAResource, root.Value, "a resource is a map of fields, not "+describe(root), "begin with the fields kind, metadata and spec")
 		return nil
@@ -194,9 +203,10 @@ func (d *decoder) object(root *yaml.Node) *v1.Object {
 	default:
 		walk(d, spec, "spec", obj.Spec)
 	}
-	if d.clean {
-		d.check(obj)
-	}
+	d.check(obj)
+	slices.SortStableFunc(d.faults[before:], func(a, b v1.Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	if !d.clean {
 		return nil
 	}
@@ -235,14 +245,19 @@ func (d *decoder) header(root *yaml.Node) (v1.KindInfo, bool) {
 	return info, true
 }
 
-// check validates what was decoded and finds the place of every fault.
+// check validates what was decoded and finds the place of every fault. What could not be read is left out, and so is what
+// may only follow from that.
 func (d *decoder) check(obj *v1.Object) {
-	if first, dup := d.seen[obj.Key()]; dup {
-		d.fault(d.root, "metadata.name", CodeDuplicate, obj.Metadata.Name,
-			fmt.Sprintf("%s is already described in line %d", obj.Key(), first), "keep one of the two")
-		return
+	if obj.Metadata.Name != "" {
+		if first, dup := d.seen[obj.Key()]; dup {
+			d.add(v1.Fault{
+				Line: d.lines + d.root.Line, Column: d.root.Column, Path: "metadata.name", Code: CodeDuplicate, Value: obj.Metadata.Name,
+				Message: fmt.Sprintf("%s is already described in line %d", obj.Key(), first), Remedy: "keep one of the two", FirstLine: first,
+			})
+			return
+		}
+		d.seen[obj.Key()] = d.lines + d.root.Line
 	}
-	d.seen[obj.Key()] = d.lines + d.root.Line
 	var faults []v1.Fault
 	if d.o.Identity {
 		faults = validateMetadata(obj)
@@ -251,11 +266,23 @@ func (d *decoder) check(obj *v1.Object) {
 		Default(full)
 		faults = Validate(full)
 	}
+	marred := slices.Clone(d.marred)
 	for _, f := range faults {
-		n := find(d.root, f.Path)
+		n, there := find(d.root, f.Path)
+		if len(marred) > 0 && (!there || slices.ContainsFunc(marred, func(path string) bool { return related(path, f.Path) })) {
+			continue
+		}
 		f.Line, f.Column = d.lines+n.Line, n.Column
 		d.add(f)
 	}
+}
+
+// related tells whether one of two fields holds the other, or both are the same.
+func related(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	return strings.HasPrefix(b, a) && (a == "" || len(a) == len(b) || b[len(a)] == '.' || b[len(a)] == '[')
 }
 
 func kindNames() []string {

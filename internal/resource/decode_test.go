@@ -197,6 +197,7 @@ func TestDecodeHostile(t *testing.T) {
 		{name: "utf-8", in: site + "---\nkind: Site\nmetadata: {name: \"b\xff\"}\n", code: CodeEncoding, line: 6},
 		{name: "utf-16", in: "\xff\xfek\x00i\x00n\x00d\x00", code: CodeEncoding, line: 1},
 		{name: "nul", in: "kind: \x00", code: CodeSyntax, line: 1},
+		{name: "control character", in: site + "---\nkind: Site\nmetadata: {name: \"\u0085 \u0007\"}\n", code: CodeSyntax, line: 6},
 		{name: "unknown anchor", in: "kind: *nothing", code: CodeSyntax, line: 1},
 		{name: "json cut off", in: "{\"kind\":\n \"Site\",", code: CodeSyntax, line: 2},
 		{name: "json colon", in: "{\"kind\":\n \"Site\" \"metadata\"}", code: CodeSyntax, line: 2},

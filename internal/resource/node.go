@@ -43,9 +43,9 @@ func describe(n *yaml.Node) string {
 	return "text"
 }
 
-// find returns the node of a field path, or the nearest one above it that exists.
-func find(root *yaml.Node, path string) *yaml.Node {
-	n := root
+// find returns the node of a field path, or the nearest one above it that exists; there tells which.
+func find(root *yaml.Node, path string) (n *yaml.Node, there bool) {
+	n = root
 	for _, step := range pathSteps(path) {
 		next := field(n, step)
 		if n.Kind == yaml.SequenceNode {
@@ -54,11 +54,11 @@ func find(root *yaml.Node, path string) *yaml.Node {
 			}
 		}
 		if next == nil {
-			break
+			return n, false
 		}
 		n = next
 	}
-	return n
+	return n, true
 }
 
 // pathSteps splits a field path: spec.set["a.b"][2] is spec, set, a.b, 2.
@@ -123,7 +123,7 @@ func Locate(name string, data []byte, faults []v1.Fault, o Options) {
 			}
 		}
 		for _, f := range open[key] {
-			at := find(root, f.Path)
+			at, _ := find(root, f.Path)
 			f.File, f.Line, f.Column = name, d.lines+at.Line, at.Column
 		}
 	})

@@ -60,21 +60,25 @@ func blank(data []byte) bool {
 	return true
 }
 
-// invalidUTF8 returns the line and column of the first byte that is not UTF-8.
-func invalidUTF8(data []byte) (line, column int, found bool) {
-	if utf8.Valid(data) {
-		return 0, 0, false
-	}
-	line = 1
+// unreadable returns the line and the column of the first character that no document can hold: a byte that is not UTF-8
+// (r is utf8.RuneError), or a control character (YAML 1.2, section 5.1). Line 0: there is none.
+func unreadable(data []byte) (line, column int, r rune) {
 	for l := range bytes.Lines(data) {
+		line++
 		for at, column := 0, 1; at < len(l); column++ {
+			if c := l[at]; c >= ' ' && c < 0x7f || c == '\t' || c == '\n' || c == '\r' {
+				at++
+				continue
+			}
 			r, n := utf8.DecodeRune(l[at:])
 			if r == utf8.RuneError && n == 1 {
-				return line, column, true
+				return line, column, utf8.RuneError
+			}
+			if r < 0xa0 && r != 0x85 || r == 0xfffe || r == 0xffff {
+				return line, column, r
 			}
 			at += n
 		}
-		line++
 	}
-	return line, 1, true
+	return 0, 0, 0
 }

@@ -3,6 +3,7 @@ package resource
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -246,11 +247,13 @@ func (d *decoder) text(n *yaml.Node, path string, u encoding.TextUnmarshaler) {
 }
 
 func (d *decoder) integer(n *yaml.Node, path string, v reflect.Value) {
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" {
+	// A number with more digits than 64 bits hold is a floating-point number to YAML.
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" && (n.ShortTag() != "!!float" || !digits(n.Value)) {
 		d.wrongType(n, path, "a whole number", "write digits, without quotes")
 		return
 	}
 	var err error
+	most := strconv.FormatUint(math.MaxUint64, 10)
 	if v.CanUint() {
 		var u uint64
 		u, err = strconv.ParseUint(n.Value, 10, 64)
@@ -259,10 +262,17 @@ func (d *decoder) integer(n *yaml.Node, path string, v reflect.Value) {
 		var i int64
 		i, err = strconv.ParseInt(n.Value, 10, 64)
 		v.SetInt(i)
+		most = strconv.FormatInt(math.MaxInt64, 10)
 	}
 	if err != nil {
-		d.fault(n, path, CodeOutOfRange, n.Value, fmt.Sprintf("%s is not a number that fits here", shorten(n.Value)), "write a decimal number, 0 or greater")
+		d.fault(n, path, CodeOutOfRange, n.Value, fmt.Sprintf("%s is not a number that fits here", shorten(n.Value)), "write a decimal number from 0 to "+most)
 	}
+}
+
+// digits tells whether s is a decimal number without a fraction.
+func digits(s string) bool {
+	s = strings.TrimLeft(s, "+-")
+	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
 func (d *decoder) wrongType(n *yaml.Node, path, want, remedy string) {

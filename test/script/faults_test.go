@@ -20,14 +20,17 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // faulty is a program that is a backend of bad manners. It takes the name of its ready file and does what the last segment of
-// the path says: garbage, reset, large, hold (no answer); to all else it answers 200.
+// the path says: garbage, reset, large, hold (no answer), held (200 while one is held, 404 otherwise); to all else it answers
+// 200.
 func faulty() {
+	var held atomic.Int32
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err == nil {
 		err = os.WriteFile(os.Args[1], fmt.Appendf(nil, `{"addresses":{"http":%q}}`, l.Addr()), 0o600)
@@ -35,14 +38,14 @@ func faulty() {
 	for err == nil {
 		var c net.Conn
 		if c, err = l.Accept(); err == nil {
-			go misbehave(c) // ends with the connection, or with the program
+			go misbehave(c, &held) // ends with the connection, or with the program
 		}
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
 
-func misbehave(c net.Conn) {
+func misbehave(c net.Conn, held *atomic.Int32) {
 	defer c.Close()
 	r := bufio.NewReader(c)
 	req, err := http.ReadRequest(r)
@@ -56,7 +59,15 @@ func misbehave(c net.Conn) {
 	case "large":
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n12345678901234567890")
 	case "hold":
+		held.Add(1)
+		defer held.Add(-1)
 		_, _ = io.Copy(io.Discard, r)
+	case "held":
+		status := "404 Not Found"
+		if held.Load() > 0 {
+			status = "200 OK"
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
 	default:
 		if _, err := io.Copy(io.Discard, req.Body); err != nil {
 			return // an answer before the end of a bad body would be passed on
