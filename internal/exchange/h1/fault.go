@@ -2,6 +2,9 @@ package h1
 
 import "hansa.dev/hansa/internal/exchange"
 
+// ErrForeign is the fault of a line in which nothing but two spaces is like a request line: neither target nor version.
+var ErrForeign = fault(exchange.BadRequestLine, "the request line is not one of HTTP/1: neither its target nor its version is")
+
 // The faults of a message.
 var (
 	errRequestLine   = fault(exchange.BadRequestLine, "the request line is not method, target and version with one space between them")

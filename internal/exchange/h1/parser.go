@@ -169,6 +169,9 @@ func (p *Parser) requestLine(buf []byte) error {
 	}
 	i++
 	rest := buf[i:]
+	if !bytes.HasPrefix(rest, []byte("HTTP/")) && foreign(buf[p.target.from:p.target.to]) {
+		return ErrForeign
+	}
 	if len(rest) < len("HTTP/1.1\r\n") || string(rest[:5]) != "HTTP/" || rest[6] != '.' || !digit(rest[5]) || !digit(rest[7]) {
 		return errRequestLine
 	}
@@ -183,6 +186,11 @@ func (p *Parser) requestLine(buf []byte) error {
 	p.Minor = int(rest[7] - '0')
 	p.at = i + 10
 	return nil
+}
+
+// foreign tells whether no form of a request target (RFC 9112, section 3.2) but that of CONNECT begins like target.
+func foreign(target []byte) bool {
+	return target[0] != '/' && target[0] != '*' && !bytes.Contains(target, []byte("://"))
 }
 
 // statusPrefix tells whether b can be the begin of a response.

@@ -105,9 +105,15 @@ func (c *conn) advance() sweep.Next {
 			return sweep.Leave
 		}
 		if c.collect == 0 {
-			if n, err := c.parse(); n == 0 && err == nil {
+			n, err := c.parse()
+			switch {
+			case n == 0 && err == nil:
 				return sweep.ReadOn
-			} else if c.begin(n, err); !c.whole && !c.canCollect() {
+			case !c.regular && c.srv.HTTP2 != nil && err == h1.ErrForeign: // to be refused as HTTP/2, whatever it is
+				c.http2 = true
+				return sweep.Leave
+			}
+			if c.begin(n, err); !c.whole && !c.canCollect() {
 				c.pending = true
 				return sweep.Leave
 			}

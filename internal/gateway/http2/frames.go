@@ -94,15 +94,19 @@ func (c *conn) expected(h h2.FrameHeader) error {
 
 // streamFault resets the stream that is at fault, if it is only that; otherwise it returns the fault.
 func (c *conn) streamFault(id uint32, err error) error {
-	f, ok := err.(*h2.Fault)
-	if !ok || !f.Stream {
-		return err
+	if f, ok := err.(*h2.Fault); ok && f.Stream {
+		return c.reset(id, f.Code)
 	}
+	return err
+}
+
+// reset resets a stream, which may be closed already.
+func (c *conn) reset(id uint32, code h2.ErrCode) error {
 	c.mu.Lock()
 	if s := c.streams[id]; s != nil {
-		s.resetLocked(f.Code)
+		s.resetLocked(code)
 	} else {
-		c.w.Out = h2.AppendReset(c.w.Out, id, f.Code)
+		c.w.Out = h2.AppendReset(c.w.Out, id, code)
 		c.w.Kick()
 	}
 	c.mu.Unlock()
@@ -211,20 +215,18 @@ func (c *conn) windowUpdate(id, n uint32) error {
 		return c.spend(h2.CostEmpty)
 	}
 	s, opened := c.streams[id], c.openedLocked(id)
-	switch {
-	case !opened:
-		c.mu.Unlock()
-		return errIdleStream
-	case s != nil:
-		if fault == nil {
-			fault = s.window.Grow(int64(n))
-			s.sendCond.Signal()
-		}
-		if f, ok := fault.(*h2.Fault); ok {
-			s.resetLocked(f.Code)
-		}
+	if s != nil && fault == nil {
+		fault = s.window.Grow(int64(n))
+		s.sendCond.Signal()
 	}
 	c.mu.Unlock()
+	f, ok := fault.(*h2.Fault)
+	switch {
+	case !opened:
+		return errIdleStream
+	case ok:
+		return c.reset(id, f.Code)
+	}
 	return c.spend(h2.CostEmpty)
 }
 
