@@ -599,11 +599,19 @@ func TestLateFrames(t *testing.T) {
 	r := g.dial(t)
 	const requests = 100 // more than one would think are remembered
 	for i := range uint32(requests) {
-		id := 2*i + 1
-		r.request(id, false, "POST")
-		if all, _ := r.until(func(all map[uint32]*reply) bool { return all[id] != nil && all[id].wasReset }); all[id].status != "200 " || all[id].reset != 0 {
-			t.Fatalf("stream %d: %+v", id, all[id])
+		r.request(2*i+1, false, "POST")
+	}
+	all, _ := r.until(func(all map[uint32]*reply) bool {
+		n := 0
+		for _, a := range all {
+			if a.wasReset && a.status == "200 " && a.reset == xhttp2.ErrCodeNo {
+				n++
+			}
 		}
+		return n == requests
+	})
+	if all[1] == nil || !all[1].ended {
+		t.Fatalf("the first request: %+v", all[1])
 	}
 	for i := range uint32(requests) {
 		r.must(r.WriteData(2*i+1, false, []byte("more")))
@@ -615,5 +623,87 @@ func TestLateFrames(t *testing.T) {
 	r.request(last, true, "GET")
 	if all, away := r.until(over(last)); all[last] == nil || all[last].status != "200 " || away != nil {
 		t.Errorf("the next request: %+v, %v", all[last], away)
+	}
+}
+
+// TestEarlyResponses has a response be over before its request. What the client sends without knowing is held against the rules.
+func TestEarlyResponses(t *testing.T) {
+	t.Parallel()
+	g := start(t, nil, setup{options: http2.Options{MaxStreams: 4}, serve: func(x *exchange.Exchange, d exchange.Down) bool {
+		x.Answer(200, []byte("enough"))
+		d.Respond(x, nil)
+		return true
+	}})
+	const none = xhttp2.ErrCode(0xffff)
+	for _, tt := range []struct {
+		name  string
+		then  func(r *raw)
+		reset xhttp2.ErrCode // of stream 1
+		away  bool
+	}{
+		{"its end", func(r *raw) { r.must(r.WriteData(1, true, []byte("test"))) }, none, false},
+		{"trailers", func(r *raw) {
+			r.must(r.WriteData(1, false, []byte("test")))
+			r.buf.Reset()
+			_ = r.enc.WriteField(hpack.HeaderField{Name: "x-sum", Value: "1"})
+			r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: r.buf.Bytes(), EndStream: true, EndHeaders: true}))
+		}, none, false},
+		{"too much", func(r *raw) { r.must(r.WriteData(1, false, []byte("tests"))) }, xhttp2.ErrCodeProtocol, false},
+		{"too little", func(r *raw) { r.must(r.WriteData(1, true, []byte("tes"))) }, xhttp2.ErrCodeProtocol, false},
+		{"a second head", func(r *raw) { r.request(1, false, "POST") }, xhttp2.ErrCodeProtocol, false},
+		{"no window", func(r *raw) { r.must(r.WriteWindowUpdate(1, 1<<31-1)) }, xhttp2.ErrCodeFlowControl, false},
+		{"data after a reset", func(r *raw) {
+			r.must(r.WriteRSTStream(1, xhttp2.ErrCodeCancel))
+			r.must(r.WriteData(1, true, []byte("test")))
+		}, none, true},
+		{"data after its end", func(r *raw) {
+			r.must(r.WriteData(1, true, []byte("test")))
+			r.must(r.WriteData(1, true, nil))
+		}, none, true},
+		{"nothing", func(*raw) {}, xhttp2.ErrCodeNo, false},
+		{"other requests", func(r *raw) {
+			for i := range uint32(4) {
+				r.request(2*i+3, false, "POST")
+			}
+		}, xhttp2.ErrCodeNo, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := g.dial(t)
+			r.request(1, false, "POST", "content-length: 4")
+			if all, _ := r.until(over(1)); all[1].status != "200 " {
+				t.Fatalf("%+v", all[1])
+			}
+			tt.then(r)
+			done := func(all map[uint32]*reply) bool { return all[1] != nil && all[1].wasReset }
+			if tt.reset == none {
+				r.request(11, true, "GET")
+				done = over(11)
+			}
+			all, away := r.until(done)
+			got := none
+			if all[1] != nil && all[1].wasReset {
+				got = all[1].reset
+			}
+			if got != tt.reset || (away != nil) != tt.away {
+				t.Errorf("got reset %v and GOAWAY %v, want %v, %t", got, away, tt.reset, tt.away)
+			}
+		})
+	}
+}
+
+// TestForeignProtocol begins a connection with what is no HTTP.
+func TestForeignProtocol(t *testing.T) {
+	t.Parallel()
+	c, err := net.Dial("tcp", start(t, hello, setup{}).address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "INVALID CONNECTION PREFACE\r\n\r\n")
+	r := &raw{t: t, Conn: c, Framer: xhttp2.NewFramer(c, c)}
+	r.must(c.SetDeadline(time.Now().Add(20 * time.Second)))
+	if _, away := r.until(nil); away == nil || away.ErrCode != xhttp2.ErrCodeProtocol {
+		t.Errorf("got %v, want GOAWAY with PROTOCOL_ERROR", away)
 	}
 }

@@ -441,9 +441,12 @@ func (c *conn) beginData(h h2.FrameHeader, rest []byte) (n int, err error) {
 			fault = errLength
 		}
 	}
-	if s == nil || fault != nil {
+	if s == nil || fault != nil || s.over {
 		c.returnLocked(nil, h.Length)
 		d.stream = 0 // read it and drop it
+		if fault == nil && s != nil && d.end {
+			s.endLocked()
+		}
 	} else {
 		c.returnLocked(s, h.Length-d.left)
 		if d.left == 0 && d.end {
@@ -470,14 +473,15 @@ func (c *conn) takeData(b []byte) int {
 		d.left -= n
 		if d.stream != 0 {
 			c.mu.Lock()
-			if s := c.streams[d.stream]; s != nil {
+			s := c.streams[d.stream]
+			if s == nil || s.over {
+				c.returnLocked(nil, n)
+			} else {
 				s.in = append(s.in, b[:n]...)
 				s.bodyCond.Signal()
-				if d.left == 0 && d.end {
-					s.endLocked()
-				}
-			} else {
-				c.returnLocked(nil, n)
+			}
+			if s != nil && d.left == 0 && d.end {
+				s.endLocked()
 			}
 			c.mu.Unlock()
 		}

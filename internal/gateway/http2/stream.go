@@ -16,6 +16,10 @@ import (
 // keepBody bounds the memory for bodies that a stream keeps.
 const keepBody = 64 << 10
 
+// overTime is how long a client may go on with a request that has had its response before it is told to stop (RFC 9113, section
+// 8.1). Mostly the end of the request is on its way, and what comes with it is held against the rules as if it were wanted.
+const overTime = 500 * time.Millisecond
+
 // stream is one request with its response, and the goroutine that serves it; when it is over, another one's.
 type stream struct {
 	c    *conn
@@ -43,6 +47,7 @@ type stream struct {
 	received    bool   // the client has ended the stream
 	hasTrailers bool
 	answered    bool // the head of the response has been handed over
+	over        bool // the response is over, and the end of the request is waited for
 	dead        bool // the stream was reset, by whichever end
 	stopped     bool // StopBody was called
 	bodyLate    bool // the body has been silent for too long
@@ -65,6 +70,9 @@ type trailers struct {
 
 // takeLocked returns a stream that is free, or nil if there are as many as there may be.
 func (c *conn) takeLocked() *stream {
+	if len(c.idle) == 0 && c.workers >= c.srv.MaxStreams {
+		c.hurryLocked()
+	}
 	if n := len(c.idle); n > 0 {
 		s := c.idle[n-1]
 		c.idle[n-1] = nil
@@ -85,9 +93,26 @@ func (c *conn) takeLocked() *stream {
 	return s
 }
 
+// hurryLocked ends the oldest of the streams that are over, if there is one, for the sake of another.
+func (c *conn) hurryLocked() {
+	var oldest *stream
+	for _, s := range c.streams {
+		if s.over && (oldest == nil || s.id < oldest.id) {
+			oldest = s
+		}
+	}
+	if oldest != nil {
+		oldest.resetLocked(h2.NoError)
+	}
+}
+
 // giveBackLocked makes a stream free again.
 func (c *conn) giveBackLocked(s *stream) {
 	c.active--
+	c.freeLocked(s)
+}
+
+func (c *conn) freeLocked(s *stream) {
 	if c.closing {
 		c.workers--
 		s.wake <- false
@@ -116,7 +141,7 @@ func (s *stream) begin(id uint32, end bool) {
 	defer c.mu.Unlock()
 	s.credit = h2.NewCredit(streamWindow)
 	s.in, s.passed = reuse(s.in), reuse(s.passed)
-	s.received, s.hasTrailers, s.answered, s.dead, s.stopped = end, false, false, false, false
+	s.received, s.hasTrailers, s.answered, s.over, s.dead, s.stopped = end, false, false, false, false, false
 	s.bodyLate, s.sendLate, s.bodyWaited = false, false, 0
 	s.gone.Store(false)
 }
@@ -179,8 +204,11 @@ func (s *stream) finish() bool {
 		switch {
 		case !s.ended:
 			s.resetLocked(h2.InternalError)
-		case !s.received:
+		case !s.received && (c.awayFinal || c.closing):
 			s.resetLocked(h2.NoError) // the rest of the request is not wanted
+		case !s.received:
+			s.over = true
+			s.bodyAlarm.Arm(overTime)
 		default:
 			delete(c.streams, s.id)
 			c.recent.add(s.id, false)
@@ -201,7 +229,9 @@ func (s *stream) finish() bool {
 		c.workers--
 		return false
 	}
-	c.idle = append(c.idle, s)
+	if !s.over {
+		c.idle = append(c.idle, s)
+	}
 	return true
 }
 
@@ -240,6 +270,12 @@ func (s *stream) resetLocked(code h2.ErrCode) {
 
 // abandonLocked ends the work on the stream: nobody waits for the response.
 func (s *stream) abandonLocked() {
+	if s.over {
+		s.over = false
+		s.bodyAlarm.Disarm()
+		s.c.freeLocked(s)
+		return
+	}
 	s.dead = true
 	s.gone.Store(true)
 	s.x.Cancel()
@@ -251,6 +287,11 @@ func (s *stream) abandonLocked() {
 func (s *stream) endLocked() {
 	s.received = true
 	s.bodyCond.Broadcast()
+	if s.over {
+		delete(s.c.streams, s.id)
+		s.c.recent.add(s.id, false)
+		s.abandonLocked()
+	}
 }
 
 // The alarms. They may ring when the stream is another one's already, which then goes on waiting.
@@ -258,6 +299,10 @@ func (s *stream) endLocked() {
 func (s *stream) bodyTimeout() {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
+	if s.over {
+		s.resetLocked(h2.NoError)
+		return
+	}
 	s.bodyLate = true
 	s.bodyCond.Broadcast()
 }
