@@ -113,6 +113,7 @@ type configDisk struct {
 	generation uint64 // to append to; 0: the next save makes one
 	content    *snapshot.Set
 	epoch      uint64
+	keyID      string // of the key that signed it
 	deltas     int
 	deltaBytes int64
 }
@@ -125,8 +126,9 @@ const (
 )
 
 func (d *configDisk) save(c snapshot.Checkpoint, next *snapshot.Set) (uint64, error) {
-	if d.generation != 0 && d.epoch == c.Epoch && d.content.Root() == next.Root() {
-		// Only the number is new. Nothing is lost by starting with an older one: every version between has this content.
+	if d.generation != 0 && d.epoch == c.Epoch && d.keyID == c.KeyID && d.content.Root() == next.Root() {
+		// Only the number is new. Nothing is lost by starting with an older one: every version between has this content. With
+		// another key it has to be written: the one before may be gone from the trust document at the next start.
 		return d.generation, nil
 	}
 	m := localstore.Meta{Epoch: c.Epoch, Seq: c.Seq, SavedAt: d.now(), Checkpoint: snapshot.AppendCheckpoint(nil, c)}
@@ -145,7 +147,7 @@ func (d *configDisk) save(c snapshot.Checkpoint, next *snapshot.Set) (uint64, er
 			if err != nil {
 				return 0, err
 			}
-			d.content, d.epoch, d.deltaBytes = next, c.Epoch, total
+			d.content, d.epoch, d.keyID, d.deltaBytes = next, c.Epoch, c.KeyID, total
 			d.deltas++
 			return d.generation, nil
 		}
@@ -154,7 +156,7 @@ func (d *configDisk) save(c snapshot.Checkpoint, next *snapshot.Set) (uint64, er
 	if err != nil {
 		return 0, err
 	}
-	*d = configDisk{store: d.store, codec: d.codec, now: d.now, generation: generation, content: next, epoch: c.Epoch}
+	*d = configDisk{store: d.store, codec: d.codec, now: d.now, generation: generation, content: next, epoch: c.Epoch, keyID: c.KeyID}
 	return generation, nil
 }
 
@@ -180,7 +182,7 @@ func (d *configDisk) load(use func(snapshot.Checkpoint, *snapshot.Set, uint64, b
 				continue
 			}
 			if newest {
-				d.generation, d.content, d.epoch, d.deltas = g.Number, set, c.Epoch, len(g.Deltas)
+				d.generation, d.content, d.epoch, d.keyID, d.deltas = g.Number, set, c.Epoch, c.KeyID, len(g.Deltas)
 				for _, delta := range g.Deltas {
 					d.deltaBytes += int64(len(delta.Bytes))
 				}

@@ -90,6 +90,7 @@ type credentialDisk struct {
 	base    []snapshot.Hash       // the digests of the shards: the table itself would be held in memory twice
 	logged  *snapshot.Credentials // with the log
 	epoch   uint64
+	keyID   string   // of the key that signed it
 	damaged []uint16 // shards to write in any case
 }
 
@@ -100,15 +101,15 @@ const (
 )
 
 func (d *credentialDisk) save(c snapshot.Checkpoint, next *snapshot.Credentials) error {
-	if d.loaded && d.epoch == c.Epoch && d.logged.Root() == next.Root() {
-		return nil // only the number is new
+	if d.loaded && d.epoch == c.Epoch && d.keyID == c.KeyID && d.logged.Root() == next.Root() {
+		return nil // only the number is new, as in configDisk.save
 	}
 	if d.loaded {
 		if record, ok := d.record(c, next); ok && d.store.LogBytes()+int64(len(record)) <= max(minLogBytes, int64(next.Bytes())/8) {
 			if err := d.store.Append(record); err != nil {
 				return err
 			}
-			d.logged, d.epoch = next, c.Epoch
+			d.logged, d.epoch, d.keyID = next, c.Epoch, c.KeyID
 			return nil
 		}
 	}
@@ -153,7 +154,7 @@ func (d *credentialDisk) replace(c snapshot.Checkpoint, next *snapshot.Credentia
 	if err != nil {
 		return err
 	}
-	d.loaded, d.base, d.logged, d.epoch, d.damaged = true, digestsOf(next), next, c.Epoch, nil
+	d.loaded, d.base, d.logged, d.epoch, d.keyID, d.damaged = true, digestsOf(next), next, c.Epoch, c.KeyID, nil
 	return nil
 }
 
@@ -217,7 +218,7 @@ func (d *credentialDisk) load(use func(snapshot.Checkpoint, *snapshot.Credential
 	if err := use(c, d.logged, 1, whole); err != nil {
 		return joinFaults(append(faults, err))
 	}
-	d.loaded, d.epoch = whole && len(faults) == 0, c.Epoch
+	d.loaded, d.epoch, d.keyID = whole && len(faults) == 0, c.Epoch, c.KeyID
 	return joinFaults(faults)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hansa.dev/hansa/internal/feed/serve"
+	"hansa.dev/hansa/internal/feed/wire"
 	"hansa.dev/hansa/internal/localstore"
 	"hansa.dev/hansa/internal/snapshot"
 )
@@ -68,6 +69,10 @@ func TestOffer(t *testing.T) {
 	older := a.sign(t, snapshot.ConfigView(testOrg, testGroup), 1, 4, snapshot.NewSet())
 	if err := g.fetcher.Offer(t.Context(), older, snapshot.NewSet(), ccp, table); err != nil || g.sink.cp.Seq != 5 {
 		t.Errorf("an older offer: error %v, serves %d", err, g.sink.cp.Seq)
+	}
+	unknown := newAuthority(t).sign(t, snapshot.ConfigView(testOrg, testGroup), 1, 3, set)
+	if err := g.fetcher.Offer(t.Context(), unknown, set, ccp, table); err != nil || g.sink.cp.Seq != 5 {
+		t.Errorf("an older offer, signed with a key that has gone: error %v, serves %d", err, g.sink.cp.Seq)
 	}
 	forged := newAuthority(t).sign(t, snapshot.ConfigView(testOrg, testGroup), 1, 6, set)
 	if err := g.fetcher.Offer(t.Context(), forged, set, ccp, table); err == nil {
@@ -284,5 +289,61 @@ func runChild(t *testing.T, addr string) {
 	defer cancel()
 	if err := f.Run(ctx, conns); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAnotherKeyIsWritten: the same content, signed with another key, is written to the disk. The key before may be gone from
+// the trust document at the next start, and then the disk would hold nothing that can be started from.
+func TestAnotherKeyIsWritten(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	disk := openDisk(t, t.TempDir())
+	t.Cleanup(func() { disk.Close() })
+	codec, err := wire.NewCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	segments, err := disk.Shards(credentialShards)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := snapshot.NewSet().With(apis(t, 0, 10, "/a"), nil)
+	table := snapshot.NewCredentials().With(credentials(0, 10))
+	keys := credentialDisk{store: segments, codec: codec}
+	d := configDisk{store: disk, codec: codec, now: time.Now}
+	for seq, key := range []string{"one", "one", "other", "other"} {
+		c := a.sign(t, snapshot.ConfigView(testOrg, testGroup), 1, uint64(seq+1), set)
+		c.KeyID = key
+		if _, err := d.save(c, set); err != nil {
+			t.Fatal(err)
+		}
+		c = a.sign(t, snapshot.CredentialView(testOrg), 1, uint64(seq+1), table)
+		c.KeyID = key
+		if err := keys.save(c, table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := configDisk{store: disk, codec: codec, now: time.Now}
+	err = again.load(func(c snapshot.Checkpoint, got *snapshot.Set, _ uint64, _ bool) error {
+		if c.KeyID != "other" || c.Seq != 3 || got.Root() != set.Root() {
+			t.Errorf("the disk holds version %d of key %q, want 3 of the other: 2 and 4 bring nothing new", c.Seq, c.KeyID)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	keysAgain := credentialDisk{store: segments, codec: codec}
+	err = keysAgain.load(func(c snapshot.Checkpoint, got *snapshot.Credentials, _ uint64, _ bool) error {
+		if c.KeyID != "other" || c.Seq != 3 || got.Root() != table.Root() {
+			t.Errorf("the disk holds version %d of key %q with the credentials, want 3 of the other", c.Seq, c.KeyID)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if again.keyID != "other" || keysAgain.keyID != "other" {
+		t.Errorf("keys %q and %q after the start", again.keyID, keysAgain.keyID)
 	}
 }

@@ -149,18 +149,23 @@ func (f *follower[C]) load(ctx context.Context) {
 
 // offer takes content that did not come over the link.
 func (f *follower[C]) offer(ctx context.Context, c snapshot.Checkpoint, content C) error {
+	if c.Cluster != f.opts.Cluster || c.View != f.kind.viewName() {
+		return &snapshot.Refusal{Code: snapshot.RefusedCluster, Detail: fmt.Sprintf("view %q of cluster %q instead of %q of %q",
+			c.View, c.Cluster, f.kind.viewName(), f.opts.Cluster)}
+	}
+	// Nothing is taken of what is not newer, so it need not be good either: the key that signed it may have gone since.
+	if !f.have.IsZero() && c.Compare(f.current()) <= 0 {
+		if have := f.current(); c.Compare(have) < 0 {
+			f.log.InfoContext(ctx, "what is offered is older than what is on the disk, which stays in force", "content", f.kind.name(),
+				"offered_epoch", c.Epoch, "offered_seq", c.Seq, "epoch", have.Epoch, "seq", have.Seq)
+		}
+		return nil
+	}
 	if err := f.opts.Verify(c, true); err != nil {
 		return &snapshot.Refusal{Code: snapshot.RefusedSignature, Detail: err.Error()}
 	}
 	if err := c.Matches(content); err != nil {
 		return &snapshot.Refusal{Code: snapshot.RefusedContent, Detail: err.Error()}
-	}
-	if c.Cluster != f.opts.Cluster || c.View != f.kind.viewName() {
-		return &snapshot.Refusal{Code: snapshot.RefusedCluster, Detail: fmt.Sprintf("view %q of cluster %q instead of %q of %q",
-			c.View, c.Cluster, f.kind.viewName(), f.opts.Cluster)}
-	}
-	if !f.have.IsZero() && c.Compare(f.current()) <= 0 {
-		return nil
 	}
 	refusal, err := f.take(ctx, &candidate[C]{c, content})
 	if err != nil {
