@@ -86,6 +86,11 @@ type ClientCertificate struct {
 	// Forward is what backends are told (RFC 9440): none, certificate (the field Client-Cert) or chain (Client-Cert-Chain
 	// too). Whatever the consumer sends under these names is removed in any case. Default: none.
 	Forward string `json:"forward,omitempty"`
+	// FromProxies takes the certificate also from the fields Client-Cert and Client-Cert-Chain (RFC 9440) of a proxy that ends TLS
+	// before the gateway, if the listener trusts it (--trusted-proxy), and judges it as if the consumer had shown it here. Such a
+	// proxy must itself ask for the certificate, and remove these fields of consumers: certificates are no secret. Default:
+	// false, only what is shown in the handshake counts.
+	FromProxies bool `json:"fromProxies,omitempty"`
 }
 
 // RoleBinding grants a role in an organization.

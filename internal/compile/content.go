@@ -167,6 +167,7 @@ func hostTLS(t *v1.HostTLS) *snapshot.HostTLS {
 		if c.Forward != "none" {
 			h.ForwardClient = c.Forward
 		}
+		h.ClientFromProxies = c.FromProxies
 	}
 	if h == (snapshot.HostTLS{}) {
 		return nil

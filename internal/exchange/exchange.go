@@ -87,6 +87,8 @@ type Exchange struct {
 	ForwardPath   View
 	// TLS is what is known of the connection; nil if it is not one of TLS.
 	TLS *TLS
+	// Proxied tells that the peer is a proxy whose word about its client counts.
+	Proxied bool
 	// ClientCert is the certificate of the client, if the host asks for one and it is good.
 	ClientCert *ClientCert
 	// Consumer is set by the policies that find out who asks.
@@ -144,7 +146,7 @@ func (x *Exchange) Reset() {
 	x.Route = nil
 	x.ForwardPrefix, x.ForwardPath = "", nil
 	x.Consumer = Consumer{}
-	x.TLS, x.ClientCert = nil, nil
+	x.TLS, x.ClientCert, x.Proxied = nil, nil, false
 	x.Slots = [NumSlots]Slot{}
 	x.Query, x.HasQuery = nil, false
 	x.Path, x.RawTarget, x.Method, x.Authority, x.Host = nil, nil, nil, nil, nil

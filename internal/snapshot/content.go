@@ -52,6 +52,7 @@ type HostTLS struct {
 	ClientCRL         string `json:"clientCRL,omitempty"` // from reader version ReaderClientCRL on; "": nobody is looked up
 	ClientDepth       int    `json:"clientDepth,omitempty"`
 	ForwardClient     string `json:"forwardClient,omitempty"` // certificate or chain; "": nothing
+	ClientFromProxies bool   `json:"clientFromProxies,omitempty"`
 }
 
 // API is the content of the entry of one deployed API in one environment: all that a gateway needs to serve it,

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,81 @@ func TestWithoutTLS(t *testing.T) {
 		x.Req.AddString(exchange.IDClientCert.Name(), ":eA==:")
 		if v := Admit(x, r); v != exchange.Continue || x.Req.Has(exchange.IDClientCert) {
 			t.Errorf("%v, %v", v, x.Code)
+		}
+	}
+}
+
+// TestToldByProxy takes the certificate that a trusted proxy tells of, where the host says so, as if it had been shown here.
+func TestToldByProxy(t *testing.T) {
+	t.Parallel()
+	root, other := certstest.NewAuthority(t, "root"), certstest.NewAuthority(t, "other")
+	between := root.NewAuthority(t, "between")
+	alice, bob, eve := root.IssueAs(t, certstest.Request{Name: "alice"}), between.IssueAs(t, certstest.Request{Name: "bob"}), other.IssueAs(t, certstest.Request{Name: "eve"})
+	field := func(der []byte) string { return ":" + base64.StdEncoding.EncodeToString(der) + ":" }
+	content := snapshot.HostTLS{ClientCertificate: "required", ClientCA: string(root.PEM), ForwardClient: "chain", ClientFromProxies: true}
+	optional, deaf := content, content
+	optional.ClientCertificate, deaf.ClientFromProxies = "optional", false
+	rules := map[string]*Rule{"required": rule(t, "a", content), "optional": rule(t, "b", optional), "deaf": rule(t, "c", deaf), "none": nil}
+	certificates, _ := store(t)
+	server, err := New(Options{Certificates: certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, rule  string
+		untrusted   bool
+		cert, chain []string
+		code        string // "" is admitted
+		subject     string
+	}{
+		{name: "good", rule: "required", cert: []string{field(alice.Cert.Raw)}, subject: "CN=alice"},
+		{name: "with a chain", rule: "required", cert: []string{field(bob.Cert.Raw)}, chain: []string{field(bob.TLS.Certificate[1]) + " , " + field(root.Cert.Raw)}, subject: "CN=bob"},
+		{name: "a chain in two lines", rule: "optional", cert: []string{field(bob.Cert.Raw)}, chain: []string{field(bob.TLS.Certificate[1]), field(root.Cert.Raw)}, subject: "CN=bob"},
+		{name: "without its chain", rule: "required", cert: []string{field(bob.Cert.Raw)}, code: "client-certificate-invalid"},
+		{name: "of another CA", rule: "optional", cert: []string{field(eve.Cert.Raw)}, code: "client-certificate-invalid"},
+		{name: "not trusted", rule: "required", untrusted: true, cert: []string{field(alice.Cert.Raw)}, code: "client-certificate-required"},
+		{name: "not trusted, optional", rule: "optional", untrusted: true, cert: []string{field(alice.Cert.Raw)}},
+		{name: "not taken", rule: "deaf", cert: []string{field(alice.Cert.Raw)}, code: "client-certificate-required"},
+		{name: "not asked for", rule: "none", cert: []string{field(alice.Cert.Raw)}},
+		{name: "none", rule: "required", code: "client-certificate-required"},
+		{name: "none, optional", rule: "optional"},
+		{name: "two", rule: "required", cert: []string{field(alice.Cert.Raw), field(alice.Cert.Raw)}, code: "client-certificate-invalid"},
+		{name: "not a byte sequence", rule: "required", cert: []string{"alice"}, code: "client-certificate-invalid"},
+		{name: "not base64", rule: "optional", cert: []string{":ali*:"}, code: "client-certificate-invalid"},
+		{name: "no certificate", rule: "required", cert: []string{":eA==:"}, code: "client-certificate-invalid"},
+		{name: "broken chain", rule: "required", cert: []string{field(alice.Cert.Raw)}, chain: []string{":eA==:"}, code: "client-certificate-invalid"},
+		{name: "overlong chain", rule: "required", cert: []string{field(alice.Cert.Raw)}, chain: slices.Repeat([]string{field(root.Cert.Raw)}, maxTold), code: "client-certificate-invalid"},
+	} {
+		for range 2 { // the second time from memory
+			for _, secure := range []bool{false, true} {
+				x := new(exchange.Exchange)
+				x.Reset()
+				x.Start, x.Proxied = time.Now(), !test.untrusted
+				if secure {
+					state := tls.ConnectionState{}
+					x.TLS = &server.newSession(&state, rules[test.rule]).TLS
+				}
+				for _, v := range test.cert {
+					x.Req.AddString(exchange.IDClientCert.Name(), v)
+				}
+				for _, v := range test.chain {
+					x.Req.AddString(exchange.IDClientCertChain.Name(), v)
+				}
+				Admit(x, rules[test.rule])
+				if x.Code.String() != test.code {
+					t.Errorf("%s: %v %q, want %q", test.name, x.Code, x.Detail, test.code)
+				}
+				subject := ""
+				if x.ClientCert != nil {
+					subject = x.ClientCert.Subject
+				}
+				if subject != test.subject {
+					t.Errorf("%s: the client is %q, want %q", test.name, subject, test.subject)
+				}
+				if got := x.Req.Count(exchange.IDClientCert); (got == 1) != (test.subject != "") || got == 1 && x.Req.Known(exchange.IDClientCert).String() != test.cert[0] {
+					t.Errorf("%s: the backend gets %d of Client-Cert", test.name, got)
+				}
+			}
 		}
 	}
 }

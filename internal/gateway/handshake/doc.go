@@ -13,6 +13,9 @@
 // A request whose host belongs to another rule than the connection, where that matters, or to another certificate, is
 // misdirected (RFC 9110, section 15.5.20), and the client may repeat it on a connection of its own.
 //
+// Where a rule says so, the certificate that a trusted proxy tells of in Client-Cert (RFC 9440) is judged in place of one that
+// was shown in the handshake.
+//
 // # Sessions
 //
 // Tickets are sealed with keys that are derived from a secret of the gateway group for windows of twelve hours, so that

@@ -55,6 +55,7 @@ type Rule struct {
 	mode       Mode
 	forward    Forward
 	depth      int
+	told       *told // nil: certificates that proxies tell of do not count
 	roots      *x509.CertPool
 	revoked    *crl.Lists // nil: nobody is looked up
 	digest     [16]byte   // of everything that a session depends on
@@ -95,6 +96,9 @@ func NewRule(name string, content *snapshot.HostTLS) (*Rule, error) {
 	}
 	if content.ClientDepth > 0 {
 		r.depth = content.ClientDepth
+	}
+	if content.ClientFromProxies && r.mode != None {
+		r.told = new(told)
 	}
 	if r.mode != None {
 		if err := r.trust(content.ClientCA, content.ClientCRL); err != nil {

@@ -46,42 +46,53 @@ const fields exchange.IDSet = 1<<exchange.IDClientCert | 1<<exchange.IDClientCer
 // Admit judges a request by the rule of its host; rule is nil if there is none. What the client has sent under the names
 // of RFC 9440 is removed, and what the rule wants forwarded is added.
 func Admit(x *exchange.Exchange, rule *Rule) exchange.Verdict {
+	var v *verdict
 	if x.Req.IDs()&fields != 0 {
+		if tells(x, rule) {
+			v = rule.judgeTold(&x.Req, x.Start)
+		}
 		x.Req.DelKnown(exchange.IDClientCert)
 		x.Req.DelKnown(exchange.IDClientCertChain)
 	}
 	if x.TLS == nil {
-		if rule != nil && rule.mode == Required {
-			return x.Refuse(exchange.ClientCertificateRequired, "this host is served over TLS alone, to clients with a certificate")
+		if v == nil {
+			if rule != nil && rule.mode == Required {
+				return x.Refuse(exchange.ClientCertificateRequired, "this host is served over TLS alone, to clients with a certificate")
+			}
+			return exchange.Continue
 		}
-		return exchange.Continue
+		return v.apply(x)
 	}
 	c, ok := x.TLS.Session.(*Session)
 	if !ok {
 		return x.Refuse(exchange.Internal, "")
 	}
-	if c.misdirected(x, rule) {
+	if c.misdirected(x, rule, v != nil) {
 		return x.Refuse(exchange.MisdirectedRequest, "the connection was made for another host; open one for this host")
 	}
-	if rule == nil || rule.mode == None {
+	switch {
+	case v != nil: // the certificate of the connection is the proxy's
+	case rule == nil || rule.mode == None, len(c.chain) == 0 && rule.mode == Optional:
 		return exchange.Continue
-	}
-	if len(c.chain) == 0 {
-		if rule.mode == Optional {
-			return exchange.Continue
-		}
+	case len(c.chain) == 0:
 		return x.Refuse(exchange.ClientCertificateRequired, "")
+	default:
+		v = c.judge(rule, x.Start)
 	}
-	v := c.judge(rule, x.Start)
+	return v.apply(x)
+}
+
+// apply refuses a request or lets it pass with what the rule wants forwarded.
+func (v *verdict) apply(x *exchange.Exchange) exchange.Verdict {
 	if v.client == nil {
 		return x.Refuse(exchange.ClientCertificateInvalid, v.detail)
 	}
 	x.ClientCert = v.client
-	if rule.forward == ForwardNothing {
+	if v.rule.forward == ForwardNothing {
 		return exchange.Continue
 	}
 	fits := x.Req.AddString(exchange.IDClientCert.Name(), v.client.Field)
-	if rule.forward == ForwardChain && v.client.ChainField != "" {
+	if v.rule.forward == ForwardChain && v.client.ChainField != "" {
 		fits = x.Req.AddString(exchange.IDClientCertChain.Name(), v.client.ChainField) && fits
 	}
 	if !fits {
@@ -91,13 +102,14 @@ func Admit(x *exchange.Exchange, rule *Rule) exchange.Verdict {
 }
 
 // misdirected tells whether a request belongs on another connection: the certificate that the client was shown is not
-// one for its host, or the connection was not made under the rule of the host and that makes a difference.
-func (c *Session) misdirected(x *exchange.Exchange, rule *Rule) bool {
+// one for its host, or the connection was not made under the rule of the host and that makes a difference. It makes less if a
+// trusted proxy has told of the certificate.
+func (c *Session) misdirected(x *exchange.Exchange, rule *Rule, told bool) bool {
 	if rule != c.rule && rule != nil {
 		if rule.minVersion > c.Version {
 			return true
 		}
-		if rule.mode != None && (c.rule == nil || c.rule.Name != rule.Name || c.rule.mode == None) {
+		if rule.mode != None && !told && (c.rule == nil || c.rule.Name != rule.Name || c.rule.mode == None) {
 			return true
 		}
 	}

@@ -65,6 +65,7 @@ func (r *Rules) Announce(x *exchange.Exchange, c *Client, version string) *excha
 	req := &x.Req
 	chain := exchange.View(nil)
 	continued := false // there is a Forwarded field to which the gateway adds itself
+	x.Proxied = c.trusted
 	if req.IDs()&Own != 0 {
 		if r.Via != "" && req.Has(exchange.IDVia) && r.looped(req) {
 			return errLoop
@@ -170,7 +171,7 @@ func (r *Rules) chain(x *exchange.Exchange, c *Client) (chain exchange.View, con
 	}
 	var found netip.Addr
 	if chain != nil {
-		found = r.client(func(yield func([]byte) bool) {
+		found, _ = r.client(func(yield func([]byte) bool) {
 			rest := []byte(chain)
 			for len(rest) > 0 {
 				i := bytes.LastIndexByte(rest, ',')
@@ -181,7 +182,10 @@ func (r *Rules) chain(x *exchange.Exchange, c *Client) (chain exchange.View, con
 			}
 		})
 	} else if continued {
-		found = r.client(nodes.backward)
+		var proxies int
+		if found, proxies = r.client(nodes.backward); proxies > 0 {
+			asked(&x.Req, &nodes.of[nodes.n-proxies])
+		}
 	}
 	if found.IsValid() {
 		var text [64]byte
@@ -196,19 +200,34 @@ func (r *Rules) chain(x *exchange.Exchange, c *Client) (chain exchange.View, con
 	return chain, continued
 }
 
+// asked makes the fields that tell how the client asked the first trusted proxy from what that says in Forwarded, unless it also
+// sent them.
+func asked(req *exchange.Head, n *node) {
+	for _, scheme := range [...]string{"http", "https"} {
+		if exchange.EqualFold(n.proto, scheme) && !req.Has(exchange.IDXForwardedProto) {
+			req.SetString(exchange.IDXForwardedProto.Name(), scheme) // without room for it there is none for the next field either
+		}
+	}
+	odd := func(r rune) bool { return r > 0x7f || !token(byte(r)) && r != ':' && r != '[' && r != ']' }
+	if len(n.host) > 0 && !req.Has(exchange.IDXForwardedHost) && bytes.IndexFunc(n.host, odd) < 0 {
+		req.Set(exchange.IDXForwardedHost.Name(), n.host)
+	}
+}
+
 // client goes from one proxy to the one before it, and returns the first address that is not a trusted proxy's, or the
-// last one that is an address at all.
-func (r *Rules) client(proxies iter.Seq[[]byte]) (found netip.Addr) {
+// last one that is an address at all, and the how manieth it was.
+func (r *Rules) client(proxies iter.Seq[[]byte]) (found netip.Addr, n int) {
 	for p := range proxies {
 		addr, ok := parseAddr(p)
 		if !ok {
 			break
 		}
+		n++
 		if found = addr; !r.trusts(addr) {
 			break
 		}
 	}
-	return found
+	return found, n
 }
 
 // parseAddr reads an address, perhaps with a port and, if it is one of IPv6, in brackets, as proxies write it.

@@ -5,11 +5,14 @@ import "hansa.dev/hansa/internal/exchange"
 // maxNodes bounds the proxies in Forwarded.
 const maxNodes = 32
 
-// nodes are the values of "for" in the elements of Forwarded (RFC 7239), in order; empty where an element has none.
+// nodes are the elements of Forwarded (RFC 7239), in order.
 type nodes struct {
-	of [maxNodes][]byte
+	of [maxNodes]node
 	n  int
 }
+
+// node is what an element says of whom a proxy was asked by, and how. What it does not say is empty.
+type node struct{ by, proto, host []byte }
 
 // read reads the Forwarded fields. It returns false if they are malformed, or too many.
 func (ns *nodes) read(h *exchange.Head) bool {
@@ -21,10 +24,10 @@ func (ns *nodes) read(h *exchange.Head) bool {
 	return true
 }
 
-// backward yields the nodes from the last to the first.
+// backward yields who asked, from the last node to the first.
 func (ns *nodes) backward(yield func([]byte) bool) {
 	for i := ns.n - 1; i >= 0; i-- {
-		if !yield(ns.of[i]) {
+		if !yield(ns.of[i].by) {
 			return
 		}
 	}
@@ -33,7 +36,7 @@ func (ns *nodes) backward(yield func([]byte) bool) {
 // field reads one field: elements separated by commas, each of pairs separated by semicolons.
 func (ns *nodes) field(b []byte) bool {
 	for i := 0; i <= len(b); i++ {
-		var node []byte
+		var element node
 		filled := false
 		for {
 			i = skipSpace(b, i)
@@ -42,11 +45,8 @@ func (ns *nodes) field(b []byte) bool {
 				if next < 0 {
 					return false
 				}
-				if exchange.EqualFold(name, "for") {
-					if node != nil {
-						return false
-					}
-					node = value
+				if !element.set(name, value) {
+					return false
 				}
 				filled, i = true, skipSpace(b, next)
 			}
@@ -64,9 +64,29 @@ func (ns *nodes) field(b []byte) bool {
 		if ns.n == maxNodes {
 			return false
 		}
-		ns.of[ns.n] = node
+		ns.of[ns.n] = element
 		ns.n++
 	}
+	return true
+}
+
+// set takes a pair. It returns false if there was one of that name.
+func (n *node) set(name, value []byte) bool {
+	var to *[]byte
+	switch {
+	case exchange.EqualFold(name, "for"):
+		to = &n.by
+	case exchange.EqualFold(name, "proto"):
+		to = &n.proto
+	case exchange.EqualFold(name, "host"):
+		to = &n.host
+	default:
+		return true
+	}
+	if *to != nil {
+		return false
+	}
+	*to = value
 	return true
 }
 

@@ -131,6 +131,43 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
+// TestForwardedHow makes X-Forwarded-Proto and X-Forwarded-Host of what the first trusted proxy says of the client in Forwarded.
+func TestForwardedHow(t *testing.T) {
+	t.Parallel()
+	rules := ingress.Rules{Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	for _, tt := range []struct{ peer, forwarded, protoField, hostField, proto, host string }{
+		{"10.0.0.1", "for=1.2.3.4;proto=https;host=shop.example", "", "", "https", "shop.example"},
+		{"10.0.0.1", `for=1.2.3.4;proto=HTTPS;host="shop.example:8443"`, "", "", "https", "shop.example:8443"},
+		{"10.0.0.1", "for=1.2.3.4;proto=https;host=shop.example, for=10.0.0.2;proto=http;host=inner", "", "", "https", "shop.example"},
+		{"10.0.0.1", "for=6.6.6.6;proto=https;host=evil, for=1.2.3.4;proto=http;host=shop.example", "", "", "http", "shop.example"},
+		{"10.0.0.1", "for=1.2.3.4;proto=https;host=shop.example", "http", "b", "http", "b"},
+		{"10.0.0.1", `for=1.2.3.4;proto=gopher;host="a,b"`, "", "", "http", "a"},
+		{"10.0.0.1", "proto=https;host=shop.example", "", "", "http", "a"},
+		{"10.0.0.1", "for=1.2.3.4;proto=https;proto=http", "", "", "http", "a"},
+		{"192.0.2.1", "for=1.2.3.4;proto=https;host=shop.example", "", "", "http", "a"},
+	} {
+		x := exchange.Exchange{Scheme: "http"}
+		ingress.SetAuthority(&x, []byte("a"))
+		x.Req.AddString(exchange.IDForwarded.Name(), tt.forwarded)
+		if tt.protoField != "" {
+			x.Req.AddString(exchange.IDXForwardedProto.Name(), tt.protoField)
+			x.Req.AddString(exchange.IDXForwardedHost.Name(), tt.hostField)
+		}
+		c := rules.Client(netip.MustParseAddrPort(tt.peer + ":5"))
+		c.Introduce(&x)
+		if f := rules.Announce(&x, &c, "1.1"); f != nil {
+			t.Fatal(f)
+		}
+		proto, host := x.Req.Known(exchange.IDXForwardedProto).String(), x.Req.Known(exchange.IDXForwardedHost).String()
+		if proto != tt.proto || host != tt.host || x.Req.Count(exchange.IDXForwardedProto) != 1 || x.Req.Count(exchange.IDXForwardedHost) != 1 {
+			t.Errorf("%s: %q: %s and %s, want %s and %s", tt.peer, tt.forwarded, proto, host, tt.proto, tt.host)
+		}
+		if trusted := tt.peer == "10.0.0.1"; x.Proxied != trusted {
+			t.Errorf("from %s: Proxied is %v", tt.peer, x.Proxied)
+		}
+	}
+}
+
 // FuzzForwarded looks that nothing a proxy says leads to an address that it did not write.
 func FuzzForwarded(f *testing.F) {
 	f.Add(`for="[2001:db8::1]:80";by=x, for=10.0.0.2`)
