@@ -10,7 +10,9 @@ import (
 // there is one for each limit it ever met. The zero value is a subject without counts.
 type Subject struct {
 	counters atomic.Pointer[counter] // newest first
-	refs     int32                   // guarded by the shard of Subjects, as released
+	first    counter                 // most subjects have no other: it lies in the same line of the processor's cache
+	used     atomic.Bool             // first has been given out
+	refs     int32                   // guarded by the shard of Subjects, as idle
 	idle     int64                   // when a Sweep first found that nobody holds it; 0: it is held
 }
 
@@ -27,7 +29,11 @@ func (s *Subject) counter(k Key) *counter {
 			return c
 		}
 	}
-	fresh := &counter{key: k, next: head}
+	fresh := &s.first
+	if !s.used.CompareAndSwap(false, true) {
+		fresh = new(counter)
+	}
+	fresh.key, fresh.next = k, head
 	for !s.counters.CompareAndSwap(head, fresh) {
 		head = s.counters.Load()
 		for c := head; c != nil; c = c.next {
