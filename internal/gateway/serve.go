@@ -224,6 +224,5 @@ func (g *core) Done(x *exchange.Exchange) {
 	if p != nil {
 		place = p.place
 	}
-	var buf [1024]byte
-	g.access.Write(accesslog.Append(buf[:0], x, place))
+	g.access.Write(func(dst []byte) []byte { return accesslog.Append(dst, x, place) })
 }

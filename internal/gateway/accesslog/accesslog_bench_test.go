@@ -23,10 +23,8 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	x, at := sample(), NewPlace("eu-west", 1, 2)
 	b.RunParallel(func(pb *testing.PB) {
-		dst := make([]byte, 0, 1024)
 		for pb.Next() {
-			dst = Append(dst[:0], x, at)
-			w.Write(dst)
+			w.Write(func(dst []byte) []byte { return Append(dst, x, at) })
 		}
 	})
 	if err := w.Close(); err != nil {

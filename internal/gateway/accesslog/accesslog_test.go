@@ -149,6 +149,10 @@ func TestAppendAllocatesNothing(t *testing.T) {
 	}
 }
 
+func text(line string) func([]byte) []byte {
+	return func(dst []byte) []byte { return append(dst, line...) }
+}
+
 func TestWriterWritesEveryLineOnce(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "access.log")
@@ -161,7 +165,7 @@ func TestWriterWritesEveryLineOnce(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 500 {
-				w.Write(fmt.Appendf(nil, "%d-%d\n", i, j))
+				w.Write(func(b []byte) []byte { return fmt.Appendf(b, "%d-%d\n", i, j) })
 			}
 		})
 	}
@@ -169,7 +173,7 @@ func TestWriterWritesEveryLineOnce(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	w.Write([]byte("late\n"))
+	w.Write(text("late\n"))
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -223,9 +227,9 @@ func TestSlowFileDropsAndNeverBlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.file = g
-		line := []byte("0123456789\n")
+		const line = "0123456789\n"
 		for range 100 {
-			w.Write(line)
+			w.Write(text(line))
 			synctest.Wait()
 		}
 		if w.Dropped() == 0 || w.Dropped() == 100 {
@@ -252,7 +256,7 @@ func TestLineArrivesWithinTheInterval(t *testing.T) {
 		w.file = g
 		for range 3 {
 			g.got.Reset()
-			w.Write([]byte("line\n"))
+			w.Write(text("line\n"))
 			time.Sleep(51 * time.Millisecond)
 			synctest.Wait()
 			if g.got.String() != "line\n" {
@@ -275,7 +279,7 @@ func TestFaultIsShownAndPasses(t *testing.T) {
 		}
 		w.file = g
 		flushed := func(line string) {
-			w.Write([]byte(line))
+			w.Write(text(line))
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
@@ -304,14 +308,14 @@ func TestReopen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Write([]byte("before\n"))
+	w.Write(text("before\n"))
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Reopen(); err != nil {
 		t.Fatal(err)
 	}
-	w.Write([]byte("after\n"))
+	w.Write(text("after\n"))
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -104,25 +104,34 @@ func (w *Writer) register(r prometheus.Registerer) error {
 // Enabled tells whether lines go anywhere.
 func (w *Writer) Enabled() bool { return w.path != "" }
 
-// Write takes a copy of one line. It never waits for the file: if the buffer is full the line is dropped.
-func (w *Writer) Write(line []byte) {
+// Write has one line appended to what is to be written. It never waits for the file: if the buffer is full the line is
+// dropped.
+func (w *Writer) Write(line func(dst []byte) []byte) {
 	w.lines.Add(1)
-	w.mu.Lock()
-	if w.closed || len(w.active)+len(line) > w.max/2 { // the other half may be on its way to the file
-		w.mu.Unlock()
+	before, after := w.append(line)
+	switch {
+	case after == before:
 		w.dropped.Add(1)
-		return
-	}
-	first := len(w.active) == 0
-	w.active = append(w.active, line...)
-	half := len(w.active) > w.max/4
-	w.mu.Unlock()
-	if first {
-		signal(w.wake)
-	}
-	if half {
+	case after > w.max/4:
 		signal(w.full)
 	}
+	if before == 0 && after > 0 {
+		signal(w.wake)
+	}
+}
+
+// append appends a line and returns how much was in the buffer before and is after that; as much if there is no room.
+func (w *Writer) append(line func(dst []byte) []byte) (before, after int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before = len(w.active)
+	if w.closed {
+		return before, before
+	}
+	if b := line(w.active); len(b) <= w.max/2 { // the other half may be on its way to the file
+		w.active = b
+	}
+	return before, len(w.active)
 }
 
 func signal(c chan struct{}) {
