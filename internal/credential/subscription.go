@@ -4,18 +4,35 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
 )
 
 // Subscription is what credentials of one subscription have in common, once for all of them: whoever asks with many keys
-// finds it in the processor's cache.
+// finds it in the processor's cache. It takes one line of that.
 type Subscription struct {
-	names
+	*names
+	// ProductID is the product of the subscription, found by comparing pointers.
+	ProductID ProductID
+	// LogMembers is what lines of the access log say about the subscription; see New.
+	LogMembers string
+
 	subject     *quota.Subject
 	app         atomic.Pointer[quota.Subject]
 	credentials int // that share it; guarded by mu of subscriptions
+}
+
+// ProductID identifies a product.
+type ProductID = unique.Handle[ProductName]
+
+// ProductName is what a ProductID stands for.
+type ProductName struct{ Organization, Name string }
+
+// NewProductID returns the ID of a product.
+func NewProductID(organization, name string) ProductID {
+	return unique.Make(ProductName{organization, name})
 }
 
 // names are all of a subscription that a credential tells.
@@ -32,13 +49,14 @@ func (s *Subscription) Subject() *quota.Subject { return s.subject }
 // subscriptions are those whose credentials have records.
 type subscriptions struct {
 	subjects *quota.Subjects
+	describe func(application, product string) string
 
 	mu  sync.Mutex
 	all map[names]*Subscription // guarded by mu
 }
 
-func newSubscriptions(subjects *quota.Subjects) subscriptions {
-	return subscriptions{subjects: subjects, all: make(map[names]*Subscription)}
+func newSubscriptions(subjects *quota.Subjects, describe func(application, product string) string) subscriptions {
+	return subscriptions{subjects: subjects, describe: describe, all: make(map[names]*Subscription)}
 }
 
 // acquire returns the subscription of a credential. Release it once for every acquire.
@@ -48,8 +66,12 @@ func (s *subscriptions) acquire(c snapshot.Credential) *Subscription {
 	defer s.mu.Unlock()
 	sub := s.all[n]
 	if sub == nil {
-		sub = &Subscription{names: n.clone(), subject: s.subjects.Acquire(n.subscriptionID())}
-		s.all[sub.names] = sub
+		n = n.clone()
+		sub = &Subscription{
+			names: &n, ProductID: NewProductID(n.Organization, n.Product), LogMembers: s.describe(n.Application, n.Product),
+			subject: s.subjects.Acquire(n.subscriptionID()),
+		}
+		s.all[n] = sub
 	}
 	sub.credentials++
 	return sub
@@ -62,7 +84,7 @@ func (s *subscriptions) release(sub *Subscription) {
 	if sub.credentials--; sub.credentials > 0 {
 		return
 	}
-	delete(s.all, sub.names)
+	delete(s.all, *sub.names)
 	s.subjects.Release(sub.subscriptionID())
 	if sub.app.Load() != nil {
 		s.subjects.Release(sub.applicationID())

@@ -1,8 +1,6 @@
 package credential
 
 import (
-	"encoding/binary"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,17 +9,14 @@ import (
 	"hansa.dev/hansa/internal/snapshot"
 )
 
-// Record is one credential in use. All but what its methods return never changes.
+// Record is one credential in use. All but what its methods return never changes. It takes one line of the processor's cache.
 type Record struct {
-	// What every request asks for stands together, in one line of the processor's cache.
 	hash         snapshot.CredentialHash
 	Subscription *Subscription
 	ExpiresAt    int64 // Unix seconds; 0: never
 	State        snapshot.State
 	gone         atomic.Bool // no longer what Lookup returns
 	dead         atomic.Bool
-
-	ID string
 }
 
 // Hash is what the credential is looked up by.
@@ -38,15 +33,11 @@ func (r *Record) Expired(now int64) bool {
 	return r.ExpiresAt != 0 && now >= r.ExpiresAt*int64(time.Second)
 }
 
-// recentSlots is how many records can be found at once. Finding one in its segment takes seven reads of memory far apart,
-// here it takes two. A power of two.
-const recentSlots = 1 << 15
-
 // Table is the table of credentials. Use [New].
 type Table struct {
+	recent        recent // first, so that a bucket is one line of the processor's cache
 	subscriptions subscriptions
 	current       atomic.Pointer[view]
-	recent        [recentSlots]atomic.Pointer[Record] // records that were looked up, by hash
 
 	mu     sync.Mutex // serialises Apply
 	onDead func()
@@ -68,9 +59,10 @@ type shard struct {
 }
 
 // New returns a table without credentials, for which Loaded is false. subjects is where the counts of subscriptions
-// and applications are kept; onDead, if not nil, is called after a change that made records dead.
-func New(subjects *quota.Subjects, onDead func()) *Table {
-	return &Table{subscriptions: newSubscriptions(subjects), onDead: onDead}
+// and applications are kept; describe makes the LogMembers of a subscription; onDead, if not nil, is called after a change
+// that made records dead.
+func New(subjects *quota.Subjects, describe func(application, product string) string, onDead func()) *Table {
+	return &Table{subscriptions: newSubscriptions(subjects, describe), onDead: onDead}
 }
 
 // Loaded tells whether the table was ever applied.
@@ -86,30 +78,14 @@ func (t *Table) Len() int {
 
 // Lookup returns the record of the credential with that hash.
 func (t *Table) Lookup(hash snapshot.CredentialHash) (*Record, bool) {
-	slot := t.recentSlot(&hash)
-	if r := slot.Load(); r != nil && sameHash(&r.hash, &hash) && !r.gone.Load() {
+	if r := t.recent.find(&hash); r != nil {
 		return r, true
 	}
 	r, ok := t.find(hash)
 	if ok {
-		slot.Store(r)
+		t.recent.keep(r)
 	}
 	return r, ok
-}
-
-// recentSlot is where the record of a credential is kept among recent ones. It is not the shard that decides: that takes
-// the begin of the hash.
-func (t *Table) recentSlot(hash *snapshot.CredentialHash) *atomic.Pointer[Record] {
-	return &t.recent[binary.LittleEndian.Uint64(hash[len(hash)-8:])%recentSlots]
-}
-
-// sameHash compares in constant time.
-func sameHash(a, b *snapshot.CredentialHash) bool {
-	differ := uint64(0)
-	for i := 0; i < len(a); i += 8 {
-		differ |= binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])
-	}
-	return differ == 0
 }
 
 // find is Lookup in the segments.
@@ -159,10 +135,10 @@ func (t *Table) use(s *shard, i int) *Record {
 	return r
 }
 
-// newRecord makes the record of a credential. It copies the texts, so that a record does not keep a replaced shard in memory.
+// newRecord makes the record of a credential, which does not keep the shard in memory.
 func (t *Table) newRecord(c snapshot.Credential) *Record {
 	return &Record{
-		ID: strings.Clone(c.ID), State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
+		State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
 		Subscription: t.subscriptions.acquire(c),
 	}
 }
@@ -232,7 +208,7 @@ func (t *Table) succeed(was *shard, segment *snapshot.Shard) (next *shard, died 
 		}
 		t.subscriptions.release(r.Subscription) // it may still be in use by a request
 		r.gone.Store(true)
-		t.recentSlot(&r.hash).CompareAndSwap(r, nil)
+		t.recent.forget(r)
 		if r.State == snapshot.StateActive && (now == nil || now.State != snapshot.StateActive) {
 			r.dead.Store(true)
 			died = true

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
@@ -38,9 +39,11 @@ func put(c snapshot.Credential) []snapshot.CredentialChange {
 	return []snapshot.CredentialChange{{Credential: c}}
 }
 
+func describe(application, product string) string { return application + " " + product }
+
 func TestLookup(t *testing.T) {
 	t.Parallel()
-	table0 := New(quota.NewSubjects(), nil)
+	table0 := New(quota.NewSubjects(), describe, nil)
 	if _, ok := table0.Lookup(key(1)); ok || table0.Loaded() || table0.Len() != 0 {
 		t.Fatal("a table that was never applied has a credential")
 	}
@@ -51,8 +54,9 @@ func TestLookup(t *testing.T) {
 	for i := range 1000 {
 		r, ok := table0.Lookup(key(i))
 		want := credential(i)
-		if !ok || r.ID != want.ID || r.Subscription.Organization != want.Organization || r.Subscription.Name != want.Subscription ||
-			r.Subscription.Application != want.Application || r.Subscription.Product != want.Product || r.State != want.State {
+		if !ok || r.Hash() != want.Hash || r.Subscription.Organization != want.Organization || r.Subscription.Name != want.Subscription ||
+			r.Subscription.Application != want.Application || r.Subscription.Product != want.Product ||
+			r.Subscription.ProductID != NewProductID("acme", "gold") || r.Subscription.LogMembers != want.Application+" gold" || r.State != want.State {
 			t.Fatalf("Lookup(key %d) = %+v, %v", i, r, ok)
 		}
 		if again, _ := table0.Lookup(key(i)); again != r {
@@ -66,7 +70,7 @@ func TestLookup(t *testing.T) {
 
 func TestKeysOfOneSubscriptionShareItsLimits(t *testing.T) {
 	t.Parallel()
-	tbl := New(quota.NewSubjects(), nil)
+	tbl := New(quota.NewSubjects(), describe, nil)
 	tbl.Apply(table(t, 4))
 	a, _ := tbl.Lookup(key(0))
 	b, _ := tbl.Lookup(key(1))
@@ -83,7 +87,7 @@ func TestKeysOfOneSubscriptionShareItsLimits(t *testing.T) {
 func TestRecordsOutliveChangesOfOthers(t *testing.T) {
 	t.Parallel()
 	creds := table(t, 5000)
-	tbl := New(quota.NewSubjects(), func() { t.Error("nothing died") })
+	tbl := New(quota.NewSubjects(), describe, func() { t.Error("nothing died") })
 	tbl.Apply(creds)
 	before, _ := tbl.Lookup(key(7))
 	for i := range 5000 { // every shard changes
@@ -127,7 +131,7 @@ func TestChangesKillAndKeepCounts(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			died := 0
-			tbl := New(quota.NewSubjects(), func() { died++ })
+			tbl := New(quota.NewSubjects(), describe, func() { died++ })
 			creds := table(t, 2)
 			tbl.Apply(creds)
 			before, _ := tbl.Lookup(key(0))
@@ -165,7 +169,7 @@ func TestLookupsDuringChanges(t *testing.T) {
 	t.Parallel()
 	const n = 2000
 	subjects := quota.NewSubjects()
-	tbl := New(subjects, nil)
+	tbl := New(subjects, describe, nil)
 	creds := table(t, n)
 	tbl.Apply(creds)
 	stop := make(chan struct{})
@@ -181,7 +185,7 @@ func TestLookupsDuringChanges(t *testing.T) {
 				}
 				i := rng.IntN(n)
 				r, ok := tbl.Lookup(key(i))
-				if !ok || r.ID != credential(i).ID || r.Subscription.Subject() == nil {
+				if !ok || r.Hash() != key(i) || r.Subscription.Subject() == nil {
 					t.Errorf("key %d: %+v, %v", i, r, ok)
 					return
 				}
@@ -217,7 +221,7 @@ func TestLookupsDuringChanges(t *testing.T) {
 }
 
 func TestLookupAllocatesNothing(t *testing.T) {
-	tbl := New(quota.NewSubjects(), nil)
+	tbl := New(quota.NewSubjects(), describe, nil)
 	tbl.Apply(table(t, 1000))
 	h := key(5)
 	tbl.Lookup(h)
@@ -241,7 +245,7 @@ func TestMemory(t *testing.T) {
 	}
 	before := heap()
 	creds := table(t, 100_000)
-	tbl := New(quota.NewSubjects(), nil)
+	tbl := New(quota.NewSubjects(), describe, nil)
 	tbl.Apply(creds)
 	idle := heap()
 	q := quota.Limit{Key: 2, Max: 10, Window: time.Hour}
@@ -271,10 +275,10 @@ func TestMemory(t *testing.T) {
 // TestRecentRecordsGo looks records up, so that they are found at once, and changes or takes away what they stand for.
 func TestRecentRecordsGo(t *testing.T) {
 	t.Parallel()
-	tbl := New(quota.NewSubjects(), nil)
+	tbl := New(quota.NewSubjects(), describe, nil)
 	tbl.Apply(table(t, 100))
 	r, ok := tbl.Lookup(key(7))
-	if again, _ := tbl.Lookup(key(7)); !ok || again != r || tbl.recentSlot(&r.hash).Load() != r {
+	if again, _ := tbl.Lookup(key(7)); !ok || again != r || tbl.recent.find(&r.hash) != r {
 		t.Fatalf("Lookup = %p, %t, and then %p", r, ok, again)
 	}
 	other := key(7)
@@ -283,13 +287,75 @@ func TestRecentRecordsGo(t *testing.T) {
 		t.Errorf("Lookup of a hash that is not there = %+v", got)
 	}
 	tbl.Apply(table(t, 7))
-	if got, ok := tbl.Lookup(key(7)); ok || !r.gone.Load() || tbl.recentSlot(&r.hash).Load() != nil {
+	if got, ok := tbl.Lookup(key(7)); ok || !r.gone.Load() || held(tbl, r) {
 		t.Errorf("Lookup of what was taken away = %+v, %t; gone: %t", got, ok, r.gone.Load())
 	}
 	// A request that was on its way may keep it once more.
-	tbl.recentSlot(&r.hash).Store(r)
+	tbl.recent.keep(r)
 	if got, ok := tbl.Lookup(key(7)); ok {
 		t.Errorf("Lookup = %+v, of a record that is gone", got)
+	}
+}
+
+// held tells whether the recent records have that one.
+func held(tbl *Table, r *Record) bool {
+	b, _ := tbl.recent.of(&r.hash)
+	for i := range b.records {
+		if b.records[i].Load() == r {
+			return true
+		}
+	}
+	return false
+}
+
+// TestFullBucket looks up more records of one bucket than it has room for.
+func TestFullBucket(t *testing.T) {
+	t.Parallel()
+	var recent recent
+	var records [2 * bucketRecords]Record
+	for i := range records {
+		h := key(i)
+		copy(h[len(h)-8:], []byte{1, 2, 3, 4, byte(i), 6, 7, 8}) // the first of them decide about the bucket
+		records[i].hash = h
+		recent.keep(&records[i])
+		if recent.find(&h) != &records[i] {
+			t.Errorf("record %d was not kept", i)
+		}
+	}
+	found := 0
+	for i := range records {
+		if recent.find(&records[i].hash) != nil {
+			found++
+		}
+	}
+	if found != bucketRecords {
+		t.Errorf("%d of %d records are kept, want %d", found, len(records), bucketRecords)
+	}
+	for i := range records {
+		if r := &records[i]; recent.find(&r.hash) == r {
+			r.gone.Store(true)
+			if recent.keep(&records[i^1]); recent.find(&r.hash) != nil {
+				t.Errorf("record %d is found though it is gone", i)
+			}
+		}
+	}
+}
+
+// TestLines bounds what a look-up with 10,000 keys at random brings into the processor's cache.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	const line = 64
+	for name, size := range map[string]uintptr{
+		"Record": unsafe.Sizeof(Record{}), "Subscription": unsafe.Sizeof(Subscription{}), "bucket": unsafe.Sizeof(bucket{}),
+		"Subject": unsafe.Sizeof(quota.Subject{}),
+	} {
+		// What is smaller than that lies across two lines at times.
+		if size <= line*3/4 || size > line {
+			t.Errorf("a %s takes %d bytes, want %d to %d", name, size, line*3/4+1, line)
+		}
+	}
+	if at := unsafe.Offsetof(Table{}.recent); at != 0 {
+		t.Errorf("buckets begin %d bytes into the table", at)
 	}
 }
 
@@ -297,7 +363,7 @@ func BenchmarkLookup(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
-			tbl := New(quota.NewSubjects(), nil)
+			tbl := New(quota.NewSubjects(), describe, nil)
 			tbl.Apply(table(b, n))
 			keys := make([]snapshot.CredentialHash, 1000)
 			for i := range keys {

@@ -33,10 +33,8 @@ type Slot struct {
 
 // Consumer is on whose behalf the request is made, as far as a policy has found out.
 type Consumer struct {
-	Subscription string
-	Application  string
-	Product      string
-	KeyID        string
+	// LogMembers is what lines of the access log say about the consumer, as members of a JSON object.
+	LogMembers string
 	// Record is the credential itself, for the policies that come after.
 	Record any
 }

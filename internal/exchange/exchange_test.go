@@ -139,13 +139,13 @@ func TestReset(t *testing.T) {
 	x.Answer(200, []byte("body"))
 	x.Own.AddString(IDAge.Name(), "1")
 	x.Slots[1] = Slot{Num: 1}
-	x.Consumer.Product = "gold"
+	x.Consumer.LogMembers = "gold"
 	s := x.Scratch([]byte("a"), []byte("b"))
 	if got, ok := x.LocalAnswer(); !ok || got.Len() != 4 || string(s) != "ab" {
 		t.Fatalf("LocalAnswer = %d bytes, %t; Scratch = %q", got.Len(), ok, s)
 	}
 	x.Reset()
-	if _, ok := x.LocalAnswer(); ok || x.Own.Len() != 0 || x.Slots[1].Num != 0 || x.Consumer.Product != "" || x.Status != 0 {
+	if _, ok := x.LocalAnswer(); ok || x.Own.Len() != 0 || x.Slots[1].Num != 0 || x.Consumer.LogMembers != "" || x.Status != 0 {
 		t.Error("Reset left something")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"hansa.dev/hansa/internal/credential"
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/challenge"
@@ -239,7 +240,7 @@ func (b *builder) products(ch *change, d diff) error {
 	}
 	for _, key := range d.dels[snapshot.ClassProduct] {
 		if names := strings.Split(key, "/"); len(names) == 3 {
-			delete(products, policy.ProductKey{Organization: names[1], Name: names[2]})
+			delete(products, credential.NewProductID(names[1], names[2]))
 		}
 	}
 	for _, e := range d.puts[snapshot.ClassProduct] {
@@ -251,7 +252,7 @@ func (b *builder) products(ch *change, d diff) error {
 		if err != nil {
 			return refuse(e.Key, "", err)
 		}
-		products[policy.ProductKey{Organization: spec.Organization, Name: spec.Name}] = p
+		products[credential.NewProductID(spec.Organization, spec.Name)] = p
 	}
 	ch.plan.products = products
 	return nil

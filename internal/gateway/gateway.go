@@ -68,7 +68,7 @@ func newCore(o coreOptions) (*core, error) {
 		throttle: telemetry.NewThrottle(time.Minute),
 		streams:  newStreams(), subjects: quota.NewSubjects(), builder: newBuilder(),
 	}
-	g.creds = credential.New(g.subjects, g.streams.sweep)
+	g.creds = credential.New(g.subjects, accesslog.ConsumerMembers, g.streams.sweep)
 	g.builder.credentials, g.builder.engine, g.builder.backends = g.creds, o.engine, o.backends
 	g.builder.secrets = o.secrets
 	g.builder.clients, g.builder.subjects = quota.NewClients(0), g.subjects

@@ -31,7 +31,7 @@ func sample() *exchange.Exchange {
 	x.ClientIP = []byte("192.0.2.1")
 	x.Route = &exchange.Route{Organization: "acme", Environment: "prod", API: "catalog", Revision: 3, Operation: "getItem"}
 	x.Route.LogMembers = RouteMembers(x.Route)
-	x.Consumer = exchange.Consumer{Application: "shop", Product: "gold"}
+	x.Consumer = exchange.Consumer{LogMembers: ConsumerMembers("shop", "gold")}
 	x.Status, x.Code = 429, exchange.RateLimited
 	x.Backend, x.Endpoint = "catalog", "127.0.0.1:9000"
 	x.Duration, x.Upstream = 1234567*time.Nanosecond, 999*time.Nanosecond

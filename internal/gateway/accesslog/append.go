@@ -29,10 +29,16 @@ func RouteMembers(r *exchange.Route) string {
 	return string(appendText(b, `,"operation":`, r.Operation))
 }
 
+// ConsumerMembers returns what the lines of all requests of a consumer have in common, for its LogMembers.
+func ConsumerMembers(application, product string) string {
+	return string(appendText(appendText(nil, `,"application":`, application), `,"product":`, product))
+}
+
 // What stands in the place of such members if there are none.
 const (
-	noRoute = `,"organization":"","environment":"","api":"","revision":0,"operation":""`
-	noPlace = `,"site":"","epoch":0,"seq":0`
+	noRoute    = `,"organization":"","environment":"","api":"","revision":0,"operation":""`
+	noConsumer = `,"application":"","product":""`
+	noPlace    = `,"site":"","epoch":0,"seq":0`
 )
 
 // Append appends the line of a finished exchange, with its newline.
@@ -47,8 +53,10 @@ func Append(dst []byte, x *exchange.Exchange, at Place) []byte {
 		members = x.Route.LogMembers
 	}
 	dst = append(dst, members...)
-	dst = appendText(dst, `,"application":`, x.Consumer.Application)
-	dst = appendText(dst, `,"product":`, x.Consumer.Product)
+	if members = x.Consumer.LogMembers; members == "" {
+		members = noConsumer
+	}
+	dst = append(dst, members...)
 	dst = appendText(dst, `,"method":`, x.Method)
 	dst = appendText(dst, `,"host":`, x.Host)
 	dst = appendText(dst, `,"path":`, x.Path)

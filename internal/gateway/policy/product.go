@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"hansa.dev/hansa/internal/credential"
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
@@ -53,11 +54,8 @@ func (p *Product) Holds(api string) bool {
 	return ok
 }
 
-// ProductKey is the identity of a product.
-type ProductKey struct{ Organization, Name string }
-
 // Products is every product of a configuration.
-type Products map[ProductKey]*Product
+type Products map[credential.ProductID]*Product
 
 // ProductsOf returns the products that an exchange runs under.
 func ProductsOf(x *exchange.Exchange) Products {

@@ -103,7 +103,7 @@ func TestConsumerIsKnownToTheLog(t *testing.T) {
 	}
 	x := w.Exchange("", map[string]string{"X-API-Key": "revoked"})
 	step.Run(x)
-	if c := x.Consumer; c.Application != "bad-app" || c.Product != "gold" || c.Subscription != "bad-sub" || c.KeyID != "bad-key" {
+	if c := x.Consumer; c.LogMembers != "bad-app gold" || c.Record == nil {
 		t.Fatalf("consumer of a refused request: %+v", c)
 	}
 }

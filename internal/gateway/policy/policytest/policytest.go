@@ -31,7 +31,8 @@ type World struct {
 func New(t testing.TB) *World {
 	t.Helper()
 	subjects := quota.NewSubjects()
-	w := &World{Products: policy.Products{}, Table: credential.New(subjects, nil), creds: snapshot.NewCredentials()}
+	describe := func(application, product string) string { return application + " " + product }
+	w := &World{Products: policy.Products{}, Table: credential.New(subjects, describe, nil), creds: snapshot.NewCredentials()}
 	w.Table.Apply(w.creds)
 	w.Env = &policy.Env{
 		Organization: "acme", Environment: "prod", API: "catalog", Phase: policyspec.Request,
@@ -51,7 +52,7 @@ func New(t testing.TB) *World {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.Products[policy.ProductKey{Organization: p.Organization, Name: p.Name}] = product
+		w.Products[credential.NewProductID(p.Organization, p.Name)] = product
 	}
 	return w
 }
