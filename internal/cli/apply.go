@@ -104,6 +104,7 @@ func (s *session) changeDocuments(ctx context.Context, paths []string, flags cha
 
 // printChanges prints what a change changed. It is an error if the gateways do not run it in time.
 func (s *session) printChanges(out v1.ApplyResult, wait v1.Duration) error {
+	s.endProgress()
 	for _, w := range out.Warnings {
 		fmt.Fprintln(s.err, "warning: "+oneLine(w))
 	}

@@ -180,6 +180,7 @@ certificates.`,
 		}
 		return s.call(ctx, 0, func(ctx context.Context, c *client.Client) error {
 			organization := s.org()
+			defer s.progress("exporting").end()
 			var plain bytes.Buffer
 			if _, err := c.ExportBundle(ctx, organization, groupName, &plain); err != nil {
 				return err
@@ -203,6 +204,7 @@ certificates.`,
 					return err
 				}
 			}
+			s.endProgress()
 			if err := s.writeBundle(out, b, passphrase); err != nil {
 				return err
 			}

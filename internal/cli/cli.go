@@ -22,6 +22,7 @@ type session struct {
 	organization              string
 	output                    string
 	ran                       bool // the command line was understood and a command began
+	shown                     *progress
 }
 
 // Main runs the command that args (without the name of the program) ask for, and returns its exit code. getenv is

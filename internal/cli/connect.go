@@ -124,6 +124,7 @@ func (s *session) call(ctx context.Context, limit time.Duration, f func(context.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
+		defer s.progress("waiting for the control node").end()
 	}
 	return f(ctx, c)
 }

@@ -8,11 +8,16 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"hansa.dev/hansa/internal/app"
+	"hansa.dev/hansa/internal/gateway"
 )
+
+// defaultHTTPS is where traffic over TLS comes in if there are certificates for it.
+const defaultHTTPS = ":8443"
 
 // gatewayFlags are the settings of a gateway as the command line has them.
 type gatewayFlags struct {
@@ -27,7 +32,7 @@ func (g *gatewayFlags) register(c *cobra.Command) {
 	g.flags(c, "")
 	f, o := c.Flags(), &g.options
 	f.StringVar(&o.HTTPAddr, "http-addr", ":8080", "traffic")
-	f.StringVar(&o.HTTPSAddr, "https-addr", "", "traffic over TLS, such as :8443 (default: none)")
+	f.StringVar(&o.HTTPSAddr, "https-addr", "", "traffic over TLS (default: "+defaultHTTPS+" if --tls-cert-file or --tls-cert-dir is given, else none)")
 	f.BoolVar(&o.HTTP3, "http3", true, "take HTTP/3 on the UDP port of --https-addr as well, and tell clients of it")
 	f.StringVar(&o.CertFile, "tls-cert-file", "", "default certificate of --https-addr, in PEM; it may be replaced while the gateway runs")
 	f.StringVar(&o.KeyFile, "tls-key-file", "", "private key of the default certificate, in PEM")
@@ -118,6 +123,11 @@ func (g *gatewayFlags) traffic() (err error) {
 			return fmt.Errorf("--listener: %w", err)
 		}
 		g.options.Listeners = append(g.options.Listeners, l)
+	}
+	// The certificates of a folder may be meant for other listeners alone; that of --tls-cert-file never is.
+	folder := g.options.TLS.CertDir != "" && !slices.ContainsFunc(g.options.Listeners, func(l gateway.Listener) bool { return l.TLS })
+	if g.options.HTTPSAddr == "" && (g.options.CertFile != "" || folder) {
+		g.options.HTTPSAddr = defaultHTTPS
 	}
 	return nil
 }

@@ -287,6 +287,7 @@ and status), as documents that "hansa apply" takes. Keys and tokens are not part
 					all = append(all, resource.Editable(o))
 				}
 			}
+			s.endProgress()
 			if s.output == outputJSON {
 				return wrapOutput(resource.WriteJSON(s.out, all...))
 			}

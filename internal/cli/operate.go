@@ -60,6 +60,7 @@ func exists(path string) bool {
 func (s *session) operated(ctx context.Context, c *operate.Client, do func(*operate.Client, context.Context) (operate.Status, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
+	defer s.progress("waiting for the gateway").end()
 	st, err := do(c, ctx)
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ const (
 
 // print writes a result: as JSON or YAML of v, or as what table writes for people.
 func (s *session) print(v any, table func(io.Writer)) error {
+	s.endProgress()
 	switch s.output {
 	case outputJSON:
 		enc := json.NewEncoder(s.out)

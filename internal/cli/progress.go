@@ -22,14 +22,23 @@ type progress struct {
 	wait  sync.WaitGroup
 }
 
-// progress begins to show progress; the caller must call end.
+// progress begins to show progress, in place of what is shown so far; the caller must call end. What is printed ends it too.
 func (s *session) progress(verb string) *progress {
+	s.endProgress()
 	p := &progress{verb: verb, total: -1, stop: make(chan struct{})}
+	s.shown = p
 	if terminal(s.err) {
 		p.out = s.err
 		p.wait.Go(p.run)
 	}
 	return p
+}
+
+// endProgress takes away what is shown.
+func (s *session) endProgress() {
+	if s.shown != nil {
+		s.shown.end()
+	}
 }
 
 func (p *progress) run() {
