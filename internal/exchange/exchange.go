@@ -77,6 +77,9 @@ type Exchange struct {
 	// the field of that name, and once Status is 101 the one that was chosen. Nil: none. See the package comment.
 	Upgrade View
 
+	// TakesTrailers tells that the client has said that it does not discard trailers.
+	TakesTrailers bool
+
 	// Route is where the request goes; nil until it is found.
 	Route *Route
 	// ForwardPrefix and ForwardPath, one after the other, are the path that the backend sees. Until they are set it
@@ -144,7 +147,7 @@ func (x *Exchange) Reset() {
 	x.Route = nil
 	x.ForwardPrefix, x.ForwardPath = "", nil
 	x.Consumer = Consumer{}
-	x.TLS, x.ClientCert, x.Proxied = nil, nil, false
+	x.TLS, x.ClientCert, x.Proxied, x.TakesTrailers = nil, nil, false, false
 	x.Slots = [NumSlots]Slot{}
 	x.Query, x.HasQuery = nil, false
 	x.Path, x.RawTarget, x.Method, x.Authority, x.Host = nil, nil, nil, nil, nil

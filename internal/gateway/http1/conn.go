@@ -73,7 +73,6 @@ type work struct {
 	minor      int
 	head       bool // the method is HEAD
 	expect     bool // the client waits for 100 before it sends the body
-	trailers   bool // the client takes trailers
 	hasBody    bool
 	bodyWaited time.Duration // how long the client was waited for within the body, on the sweeper's clock
 	bodyBegin  time.Duration // when that began, while the body is collected

@@ -41,6 +41,10 @@ func TestForward(t *testing.T) {
 			"GET / HTTP/1.1\r\nHost: a\r\nBar: 3\r\n" + fwd,
 		},
 		{
+			"trailers are wanted", "GET / HTTP/1.1\r\nHost: a\r\nTE: gzip;q=0.5, Trailers\r\nConnection: TE\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\n" + fwd + "TE: trailers\r\nConnection: TE\r\n",
+		},
+		{
 			"Connection names itself", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Connection\r\nConnection: Foo\r\nFoo: 1\r\n\r\n",
 			"GET / HTTP/1.1\r\nHost: a\r\n" + fwd,
 		},
@@ -112,6 +116,10 @@ func TestForwardOptions(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4, x, 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: ID", "127.0.0.1")
 	f("Forwarded and Via", setup{options: http1.Options{Options: ingress.Options{Rules: ingress.Rules{Forwarded: true, Via: "hansa"}}}}, "GET / HTTP/1.0\r\nHost: a:80\r\nVia: 1.1 x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a:80\r\nVia: 1.1 x\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a:80\r\nForwarded: for=127.0.0.1;host=\"a:80\";proto=http\r\nVia: 1.0 hansa\r\nX-Request-Id: ID", "127.0.0.1")
+	f("the last request of a connection", setup{backend: snapshot.Backend{MaxUses: 1}}, "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: ID\r\nTE: trailers\r\nConnection: close, TE", "127.0.0.1")
+	f("trailers of HTTP/1.0", setup{backend: snapshot.Backend{HTTPVersion: "1.0"}}, "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n",
+		"GET / HTTP/1.0\r\nHost: a\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: ID\r\nConnection: keep-alive", "127.0.0.1")
 	f("host of the backend", setup{backend: snapshot.Backend{Host: "catalog.internal"}}, "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: catalog.internal\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Request-Id: ID", "127.0.0.1")
 	f("another path", setup{serve: func(x *exchange.Exchange, _ exchange.Down) bool {

@@ -30,7 +30,7 @@ func (c *conn) begin(n int, err error) {
 	c.client.Introduce(&c.x)
 	c.ids.Next(&c.x.ID)
 	c.x.Protocol = exchange.HTTP11
-	c.wrote, c.head, c.expect, c.trailers, c.hasBody = false, false, false, false, false
+	c.wrote, c.head, c.expect, c.hasBody = false, false, false, false
 	c.faulty, c.whole, c.bulky = false, false, false
 	c.minor, c.headSize = 1, int64(n)
 	if err == nil {
@@ -157,7 +157,7 @@ func (c *conn) hopByHop(body bool) error {
 	x, req := &c.x, &c.x.Req
 	if te := req.Known(exchange.IDTE); te != nil {
 		h1.Elements(te, func(e []byte) bool {
-			c.trailers = c.trailers || exchange.EqualFold(e, "trailers")
+			x.TakesTrailers = x.TakesTrailers || exchange.EqualFold(e, "trailers")
 			return true
 		})
 	}

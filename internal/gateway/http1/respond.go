@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/exchange/h1"
@@ -175,7 +174,7 @@ func (c *conn) relay(out []byte, x *exchange.Exchange, body exchange.Source, fra
 		if chunk.End {
 			if framing == h1.Chunked {
 				var trailers *exchange.Head
-				if c.trailers {
+				if c.x.TakesTrailers {
 					trailers = body.Trailers()
 				}
 				out = h1.AppendLastChunk(out, trailers)
@@ -215,17 +214,13 @@ func (c *conn) relayPipe(p *sweep.Pipe, out []byte, x *exchange.Exchange, body e
 			c.breakOff(x)
 			return
 		}
-		c.tcp.ArmWrite(c.srv.Timeouts.Write * time.Duration(1+n/pieceBytes))
-		if err := p.Drain(&c.tcp); err != nil {
+		if err := p.Drain(&c.tcp, c.srv.Timeouts.Write); err != nil {
 			c.clientFailed(err)
 			return
 		}
 		x.BytesOut += int64(n)
 	}
 }
-
-// pieceBytes is what a client must accept within Timeouts.Write.
-const pieceBytes = 64 << 10
 
 var errWrite = errors.New("the client does not take the response")
 

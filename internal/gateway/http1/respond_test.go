@@ -238,8 +238,12 @@ func TestConnectFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := l.Addr().String()
-	l.Close()
+	holder, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := holder.LocalAddr().String() // where nobody listens, and nobody else can as long as this connection exists
+	t.Cleanup(func() { holder.Close(); l.Close() })
 	g := start(t, nil, setup{backend: snapshot.Backend{Endpoints: snapshot.Endpoints(nobody)}})
 	c := g.dial(t)
 	for range 2 {
@@ -619,32 +623,42 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
-// TestClientStopsReading is the slow reader: its connection is closed in the end, and so is the backend's.
+// TestClientStopsReading is the slow reader: its connection is closed in time, whichever way the body passes, and so is the
+// backend's.
 func TestClientStopsReading(t *testing.T) {
 	t.Parallel()
-	ended := make(chan error, 1)
-	s := setup{}
-	s.options.Timeouts.Write = 200 * time.Millisecond
-	g := start(t, func(c net.Conn) {
-		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
-			ended <- err
-			return
-		}
-		_, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-		for p := make([]byte, 64<<10); err == nil; {
-			_, err = c.Write(p)
-		}
-		ended <- err
-	}, s)
-	c := g.dial(t)
-	c.send(get)
-	select {
-	case <-ended:
-	case <-time.After(15 * time.Second):
-		t.Fatal("the call of the backend goes on")
-	}
-	if got := g.records(t, 1)[0]; got.code != "client-gone" {
-		t.Errorf("recorded %q", got.code)
+	for _, framing := range []string{"Content-Length: 1000000000", "Transfer-Encoding: chunked"} {
+		t.Run(framing, func(t *testing.T) {
+			t.Parallel()
+			ended := make(chan error, 1)
+			s := setup{}
+			s.options.Timeouts.Write = time.Second
+			g := start(t, func(c net.Conn) {
+				if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+					ended <- err
+					return
+				}
+				_, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n"+framing+"\r\n\r\n")
+				for p := []byte("10000\r\n" + strings.Repeat("x", 64<<10) + "\r\n"); err == nil; {
+					_, err = c.Write(p)
+				}
+				ended <- err
+			}, s)
+			c := g.dial(t)
+			begin := time.Now()
+			c.send(get)
+			select {
+			case <-ended:
+			case <-time.After(15 * time.Second):
+				t.Fatal("the call of the backend goes on")
+			}
+			if took := time.Since(begin); took < time.Second || took > 4*time.Second {
+				t.Errorf("it took %v, and a client may be silent for a second", took)
+			}
+			if got := g.records(t, 1)[0]; got.code != "client-gone" {
+				t.Errorf("recorded %q", got.code)
+			}
+		})
 	}
 }
 

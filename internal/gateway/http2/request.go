@@ -142,6 +142,7 @@ func (s *stream) fields() error {
 	if req.IDs()&special == 0 {
 		return nil
 	}
+	x.TakesTrailers = req.Has(exchange.IDTE) // anything else than trailers is malformed
 	for id := exchange.ID(1); exchange.HopByHop>>id != 0; id++ {
 		if id != exchange.IDTrailer && exchange.HopByHop.Has(id) && req.Has(id) {
 			req.DelKnown(id)

@@ -171,6 +171,7 @@ func extended(r *http.Request) bool { return r.Method == http.MethodConnect && r
 // fields takes the fields of the request over, but for those that speak of the connection.
 func (st *stream) fields(header http.Header) bool {
 	req, underscore := &st.x.Req, false
+	st.x.TakesTrailers = header.Get("Te") == "trailers" // RFC 9114, section 4.2: TE holds nothing else
 	for name, values := range header {
 		n := exchange.NameOf(name)
 		if exchange.HopByHop.Has(n.ID()) || n.ID() == exchange.IDHost || n.ID() == exchange.IDContentLength {

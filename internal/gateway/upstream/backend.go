@@ -352,7 +352,7 @@ func (b *Backend) reclaim() bool {
 // The faults of a call.
 var (
 	errConnect          = &exchange.Fault{Code: exchange.UpstreamConnect}
-	errAllBusy          = &exchange.Fault{Code: exchange.UpstreamBusy}
+	errAllBusy          = &exchange.Fault{Code: exchange.UpstreamBusy, Detail: "connections.max is reached"}
 	errBreakConnections = &exchange.Fault{Code: exchange.UpstreamBusy, Detail: "circuitBreaker.maxConnections is reached"}
 	errBreakPending     = &exchange.Fault{Code: exchange.UpstreamBusy, Detail: "circuitBreaker.maxPending is reached"}
 	errBreakRequests    = &exchange.Fault{Code: exchange.UpstreamBusy, Detail: "circuitBreaker.maxRequests is reached"}

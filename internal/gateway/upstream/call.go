@@ -233,7 +233,7 @@ func (c *call) appendHead(out []byte) []byte {
 	out = append(out, '\r', '\n')
 	out = x.Req.AppendLines(out, exchange.HopByHop|1<<exchange.IDHost|1<<exchange.IDContentLength)
 	if x.Upgrade == nil {
-		out = c.conn.appendConnection(out, s)
+		out = c.conn.appendConnection(out, s, x.TakesTrailers && !s.http10)
 	}
 	switch {
 	case x.Upgrade != nil:

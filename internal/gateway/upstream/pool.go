@@ -305,9 +305,14 @@ func clientOf(x *exchange.Exchange) netip.AddrPort {
 }
 
 // appendConnection appends what is to be said about the connection: that it is to be closed after this request, or, in
-// HTTP/1.0, that it need not be.
-func (c *conn) appendConnection(out []byte, s *settings) []byte {
-	switch last := s.maxUses > 0 && c.uses+1 >= s.maxUses; {
+// HTTP/1.0, that it need not be; and that trailers are wanted (RFC 9110, section 10.1.4).
+func (c *conn) appendConnection(out []byte, s *settings, trailers bool) []byte {
+	last := s.maxUses > 0 && c.uses+1 >= s.maxUses
+	switch {
+	case last && trailers:
+		return append(out, "TE: trailers\r\nConnection: close, TE\r\n"...)
+	case trailers:
+		return append(out, "TE: trailers\r\nConnection: TE\r\n"...)
 	case last && !s.http10:
 		return append(out, "Connection: close\r\n"...)
 	case !last && s.http10:

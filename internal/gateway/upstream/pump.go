@@ -163,15 +163,13 @@ const pipeLeast = 32 << 10
 // relayPipe is relay for the rest of a body that need not be copied to memory. Its length is known, and within bounds.
 func (p *pump) relayPipe(conn *conn, pipe *sweep.Pipe, body exchange.PipeSource) *exchange.Fault {
 	for body.Piped() > 0 {
-		n, err := body.NextPipe(pipe)
-		if err != nil {
+		if _, err := body.NextPipe(pipe); err != nil {
 			return faultOf(err, errClientGone)
 		}
 		if body.Piped() == 0 {
 			p.ended.Store(true)
 		}
-		conn.tcp.ArmWrite(p.call.settings.idle * time.Duration(1+n/(64<<10)))
-		if pipe.Drain(&conn.tcp) != nil {
+		if pipe.Drain(&conn.tcp, p.call.settings.idle) != nil {
 			return nil
 		}
 	}

@@ -39,7 +39,7 @@ func (s *shadow) copyOf(x *exchange.Exchange, body []byte, hasBody bool) {
 	y.ID, y.Start, y.Protocol, y.Scheme, y.Peer, y.Route = x.ID, time.Now(), x.Protocol, x.Scheme, x.Peer, x.Route
 	y.Method, y.Authority, y.Host, y.ClientIP = s.keep(x.Method), s.keep(x.Authority), s.keep(x.Host), s.keep(x.ClientIP)
 	y.Path, y.ForwardPrefix, y.ForwardPath = s.keep(x.Path), x.ForwardPrefix, s.keep(x.ForwardPath)
-	y.Query, y.HasQuery = s.keep(x.Query), x.HasQuery
+	y.Query, y.HasQuery, y.TakesTrailers = s.keep(x.Query), x.HasQuery, x.TakesTrailers
 	y.Req.AddAll(&x.Req)
 	if hasBody {
 		s.body.Reset(s.keep(body))

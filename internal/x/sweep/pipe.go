@@ -8,6 +8,9 @@ import (
 // PipeBytes bounds what one Fill puts into a Pipe.
 const PipeBytes = 256 << 10
 
+// PieceBytes is what the other end of a connection must accept at a time.
+const PieceBytes = 64 << 10
+
 // maxPipes is how many pipes are kept for later use; each is two file descriptors.
 const maxPipes = 64
 

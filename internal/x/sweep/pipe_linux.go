@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Pipe carries bytes from one Conn to another without copying them: it is a pipe of the system, filled and drained by
@@ -13,7 +14,8 @@ type Pipe struct {
 	held int // bytes in the pipe
 
 	filling, draining func(fd uintptr) bool // callbacks of syscall.RawConn; made once
-	most              int
+	most              int                   // to be filled in
+	rest              int                   // that draining may leave
 	err               error
 }
 
@@ -70,19 +72,32 @@ func (p *Pipe) fillStep(fd uintptr) bool {
 	return true
 }
 
-// Drain writes all that the pipe holds to c. It fails as Write does; what could not be written stays in the pipe.
-func (p *Pipe) Drain(c *Conn) error {
+// Drain writes all that the pipe holds to c, which may take within for each PieceBytes. It fails as Write does; what could not
+// be written stays in the pipe.
+func (p *Pipe) Drain(c *Conn, within time.Duration) error {
+	p.rest, p.err = 0, nil
 	if fd := c.raw.fd; fd != 0 {
 		p.drainStep(uintptr(fd)) // mostly all is taken at once
-		if p.held == 0 {
-			return nil
+		if p.held == 0 || p.err != nil {
+			return p.err
 		}
 	}
 	if !c.canRaw() {
 		return errPipe
 	}
+	for p.held > 0 {
+		p.rest, p.err = max(0, p.held-PieceBytes), nil
+		c.ArmWrite(within)
+		if err := p.drainPiece(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drainPiece writes until no more is held than may be left.
+func (p *Pipe) drainPiece(c *Conn) error {
 	for {
-		p.err = nil
 		err := c.raw.conn.Write(p.draining)
 		if err == nil {
 			return p.err
@@ -94,7 +109,7 @@ func (p *Pipe) Drain(c *Conn) error {
 }
 
 func (p *Pipe) drainStep(fd uintptr) bool {
-	for p.held > 0 {
+	for p.held > p.rest {
 		n, errno := splice(p.r, int(fd), p.held, 0)
 		switch {
 		case errno == syscall.EAGAIN:
