@@ -4,26 +4,34 @@ package exchange
 // configuration is read and never change; an exchange keeps the one it was given, whatever happens to the
 // configuration meanwhile.
 type Route struct {
-	// What every request needs comes first and lies together: among 100,000 routes none is in the processor's cache.
+	// Flow is what the operation mostly shares with the others of its API: among 100,000 routes none is in the processor's
+	// cache, so there should be little of each.
+	*Flow
+	// Data belongs to whoever made the route: counters, for example.
+	Data any
+	// Operation is the name of the operation; empty if the API has none.
+	Operation string
+}
+
+// Flow is the way that requests take once their API is known.
+type Flow struct {
+	// What every request needs comes first and lies together.
 
 	// Request and Response are the steps before the request is forwarded and before the response is sent.
 	Request, Response []Step
 	// Backend answers; nil if one of the request steps always does.
 	Backend Backend
-	// Data belongs to whoever made the route: counters, for example.
-	Data any
+	// Owner belongs to whoever made the flow.
+	Owner any
 	// MaxRequestBytes bounds the body of a request; 0: no bound.
 	MaxRequestBytes int64
-	// LogMembers is what all lines of the access log about the route have in common: its names, as members of a JSON object.
+	// LogMembers is what all lines of the access log about the flow have in common: its names, as members of a JSON object.
 	LogMembers string
-	// RequestFilters and ResponseFilters see the bodies.
-	RequestFilters, ResponseFilters []Filter
 
 	Organization string
 	Environment  string
 	API          string
 	Revision     uint64
-	Operation    string
 }
 
 // Verdict is what a step decides.
@@ -43,12 +51,6 @@ const (
 // HTTP/1 it then holds up its own connection only.
 type Step interface {
 	Run(x *Exchange) Verdict
-}
-
-// Filter changes bodies as they pass. Wrap returns the changed body, or the given one if the filter has nothing
-// to do with this exchange. Closing what it returns closes what it was given.
-type Filter interface {
-	Wrap(x *Exchange, body Source) Source
 }
 
 // RunSteps runs steps in order until one does not continue.

@@ -70,9 +70,6 @@ type apiMaker struct {
 	spec *snapshot.API
 	api  *api
 	was  *api // the revision before, or nil
-
-	backend           exchange.Backend
-	request, response []exchange.Step // of the API as a whole
 }
 
 func (m *apiMaker) make(ch *change) (err error) {
@@ -89,23 +86,31 @@ func (m *apiMaker) make(ch *change) (err error) {
 	if err := m.makeBackend(ch); err != nil {
 		return err
 	}
-	if m.request, err = m.steps("request", m.spec.Request, policyspec.Request, ""); err != nil {
+	if err := m.makeFlow(); err != nil {
 		return err
-	}
-	if m.response, err = m.steps("response", m.spec.Response, policyspec.Response, ""); err != nil {
-		return err
-	}
-	if len(m.spec.Operations) == 0 {
-		m.api.whole = m.route("", m.request, m.response)
-		return nil
 	}
 	return m.operations()
+}
+
+// makeFlow completes the flow of the API, which has its backend.
+func (m *apiMaker) makeFlow() (err error) {
+	f, l := &m.api.flow, m.api.life
+	if f.Request, err = m.steps("request", m.spec.Request, policyspec.Request, ""); err != nil {
+		return err
+	}
+	if f.Response, err = m.steps("response", m.spec.Response, policyspec.Response, ""); err != nil {
+		return err
+	}
+	f.Owner, f.MaxRequestBytes = l, m.spec.MaxRequestBytes
+	f.Organization, f.Environment, f.API, f.Revision = l.organization, l.environment, l.api, m.spec.Revision
+	f.LogMembers = accesslog.FlowMembers(f)
+	return nil
 }
 
 // makeBackend makes what the API forwards to: a backend, or several by weight, and perhaps one that gets copies.
 func (m *apiMaker) makeBackend(ch *change) (err error) {
 	if m.spec.Backend != "" {
-		if m.backend, err = m.backendNamed(ch, "backend", m.spec.Backend); err != nil {
+		if m.api.flow.Backend, err = m.backendNamed(ch, "backend", m.spec.Backend); err != nil {
 			return err
 		}
 	}
@@ -118,14 +123,14 @@ func (m *apiMaker) makeBackend(ch *change) (err error) {
 			}
 			parts[i] = upstream.Part{Name: part.Backend, Backend: b, Weight: part.Weight}
 		}
-		m.backend = upstream.NewSplit(parts, s.StickBy, nil)
+		m.api.flow.Backend = upstream.NewSplit(parts, s.StickBy, nil)
 	}
-	if c := m.spec.Mirror; c != nil && m.backend != nil {
+	if c := m.spec.Mirror; c != nil && m.api.flow.Backend != nil {
 		to, err := m.backendNamed(ch, "mirror.backend", c.Backend)
 		if err != nil {
 			return err
 		}
-		m.backend = upstream.NewMirror(m.backend, to, c.Percent)
+		m.api.flow.Backend = upstream.NewMirror(m.api.flow.Backend, to, c.Percent)
 	}
 	return nil
 }
@@ -141,54 +146,53 @@ func (m *apiMaker) backendNamed(ch *change, field, name string) (exchange.Backen
 }
 
 func (m *apiMaker) operations() error {
-	entries := make([]router.OperationEntry[*exchange.Route], 0, len(m.spec.Operations))
-	m.api.counts = make([]*operationCounts, 0, len(m.spec.Operations))
-	for i := range m.spec.Operations {
-		op := &m.spec.Operations[i]
+	specs := m.spec.Operations
+	if len(specs) == 0 {
+		specs = []snapshot.Operation{{Method: "*", Path: "/*"}} // all that there is below the base path
+	}
+	entries := make([]router.OperationEntry[exchange.Route], 0, len(specs))
+	m.api.counts = make([]*operationCounts, 0, len(specs))
+	for i := range specs {
+		op := &specs[i]
 		field := fmt.Sprintf("operations[%d]", i)
 		template, err := pathpattern.ParseTemplate(op.Path)
 		if err != nil {
 			return at(field+".path", err)
 		}
-		request, response := m.request, m.response
-		if len(op.Request) > 0 {
-			own, err := m.steps(field+".request", op.Request, policyspec.Request, op.Name)
-			if err != nil {
-				return err
-			}
-			request = slices.Concat(request, own)
+		flow, err := m.flowOf(field, op)
+		if err != nil {
+			return err
 		}
-		if len(op.Response) > 0 {
-			own, err := m.steps(field+".response", op.Response, policyspec.Response, op.Name)
-			if err != nil {
-				return err
-			}
-			response = slices.Concat(response, own)
-		}
-		entries = append(entries, router.OperationEntry[*exchange.Route]{
-			Method: op.Method, Template: template, Value: m.route(op.Name, request, response),
+		counts := m.countsOf(op.Name)
+		m.api.counts = append(m.api.counts, counts)
+		entries = append(entries, router.OperationEntry[exchange.Route]{
+			Method: op.Method, Template: template, Value: exchange.Route{Flow: flow, Data: counts, Operation: op.Name},
 		})
 	}
-	var err error
-	if m.api.operations, err = router.NewOperations(entries); err != nil {
+	table, err := router.NewOperations(entries)
+	if err != nil {
 		return at("operations", err)
 	}
+	m.api.operations = *table
 	return nil
 }
 
-// route makes the route of an operation.
-func (m *apiMaker) route(operation string, request, response []exchange.Step) *exchange.Route {
-	counts := m.countsOf(operation)
-	m.api.counts = append(m.api.counts, counts)
-	r := &exchange.Route{
-		Organization: m.api.life.organization, Environment: m.api.life.environment, API: m.api.life.api,
-		Revision: m.spec.Revision, Operation: operation,
-		Request: request, Response: response,
-		Backend: m.backend, MaxRequestBytes: m.spec.MaxRequestBytes,
-		Data: counts,
+// flowOf returns the flow of an operation: that of its API, if it has no policies of its own.
+func (m *apiMaker) flowOf(field string, op *snapshot.Operation) (*exchange.Flow, error) {
+	if len(op.Request)+len(op.Response) == 0 {
+		return &m.api.flow, nil
 	}
-	r.LogMembers = accesslog.RouteMembers(r)
-	return r
+	request, err := m.steps(field+".request", op.Request, policyspec.Request, op.Name)
+	if err != nil {
+		return nil, err
+	}
+	response, err := m.steps(field+".response", op.Response, policyspec.Response, op.Name)
+	if err != nil {
+		return nil, err
+	}
+	own := m.api.flow
+	own.Request, own.Response = slices.Concat(own.Request, request), slices.Concat(own.Response, response)
+	return &own, nil
 }
 
 // countsOf returns the counts of the operation of that name, as they were in the revision before.
@@ -200,7 +204,7 @@ func (m *apiMaker) countsOf(operation string) *operationCounts {
 			}
 		}
 	}
-	return &operationCounts{life: m.api.life, name: operation}
+	return &operationCounts{name: operation}
 }
 
 // steps makes the steps of a list of policies.

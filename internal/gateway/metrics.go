@@ -139,10 +139,10 @@ func (m *metrics) count(x *exchange.Exchange) {
 		class = 0
 	}
 	counts, durations := &m.unrouted, &m.durations
-	if x.Route != nil {
-		if c, ok := x.Route.Data.(*operationCounts); ok {
-			counts, durations = c, &c.life.durations
-		}
+	var l *life // none of what has no route
+	if r := x.Route; r != nil {
+		l = r.Owner.(*life)
+		counts, durations = r.Data.(*operationCounts), &l.durations
 	}
 	counts.classes[class].Add(1)
 	durations.Observe(x.Duration)
@@ -153,7 +153,7 @@ func (m *metrics) count(x *exchange.Exchange) {
 		return
 	}
 	m.refusals[x.Code].Add(1)
-	if l := counts.life; l != nil {
+	if l != nil {
 		switch x.Code {
 		case exchange.RateLimited:
 			l.limited[0].Add(1)

@@ -33,35 +33,36 @@ type group struct {
 	bases *router.Bases[*api]
 }
 
-// api is one API in one environment at one revision.
+// api is one API in one environment at one revision. What requests read comes first.
 type api struct {
-	base     pathpattern.Base
-	backends []string // keys of their entries
+	operations router.Operations[exchange.Route]
 	// forwardPrefix stands for the base path in what the backend sees; "" for the root.
 	forwardPrefix string
-	// operations is nil if every method and path is taken, by whole.
-	operations *router.Operations[*exchange.Route]
-	whole      *exchange.Route
-	counts     []*operationCounts
-	life       *life
+	flow          exchange.Flow // of the operations without policies of their own
+
+	base     pathpattern.Base
+	backends []string // keys of their entries
+	counts   []*operationCounts
+	life     *life
 }
 
-// life is what an API keeps across its revisions: its counts, and whether it is still there.
+// life is what an API keeps across its revisions: its counts, and whether it is still there. It is what the gateway hangs
+// on a flow.
 type life struct {
+	durations telemetry.Histogram
+	limited   [2]atomic.Uint64 // refusals by rateLimit and by quota
+
 	entry                          string // key of the API in the configuration
 	organization, environment, api string
 
 	subject   *quota.Subject
 	subjectID quota.ID
 	removed   atomic.Bool
-	durations telemetry.Histogram
-	limited   [2]atomic.Uint64 // refusals by rateLimit and by quota
 }
 
 // operationCounts counts the requests of an operation by class of status: index 0 for those without an answer. An
-// operation keeps them across revisions. It is what the gateway hangs on a route.
+// operation keeps them across revisions. It is what the gateway hangs on a route, and one line of the processor's cache.
 type operationCounts struct {
-	life    *life // of its API; nil for what has no route
 	classes [6]atomic.Uint64
 	name    string
 }
@@ -73,11 +74,9 @@ func (g *group) find(x *exchange.Exchange) *exchange.Route {
 		return nil
 	}
 	a := m.Value
-	route := a.whole
-	if a.operations != nil {
-		if route, ok = a.operations.Match(x.Method, m.Rest); !ok {
-			return nil
-		}
+	route := a.operations.Match(x.Method, m.Rest)
+	if route == nil {
+		return nil
 	}
 	x.ForwardPrefix, x.ForwardPath = a.forwardPrefix, exchange.View(m.Rest)
 	if len(m.Rest) == 0 && a.forwardPrefix == "" {

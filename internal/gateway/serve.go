@@ -123,9 +123,9 @@ func (s *serving) call(r *exchange.Route) (v exchange.Verdict) {
 
 // enlist makes the exchange known as a stream.
 func (s *serving) enlist() {
-	if counts, ok := s.x.Route.Data.(*operationCounts); ok && !s.stream {
+	if l, ok := s.x.Route.Owner.(*life); ok && !s.stream {
 		s.stream = true
-		s.g.streams.add(s.x, counts.life)
+		s.g.streams.add(s.x, l)
 	}
 }
 

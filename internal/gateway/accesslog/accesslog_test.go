@@ -29,8 +29,9 @@ func sample() *exchange.Exchange {
 	x.Method, x.Host, x.Path = []byte("GET"), []byte("api.example.com"), []byte(`/catalog/v1/items/"1"`)
 	x.Query, x.HasQuery = []byte("api_key=secret"), true
 	x.ClientIP = []byte("192.0.2.1")
-	x.Route = &exchange.Route{Organization: "acme", Environment: "prod", API: "catalog", Revision: 3, Operation: "getItem"}
-	x.Route.LogMembers = RouteMembers(x.Route)
+	f := &exchange.Flow{Organization: "acme", Environment: "prod", API: "catalog", Revision: 3}
+	f.LogMembers = FlowMembers(f)
+	x.Route = &exchange.Route{Flow: f, Operation: "getItem"}
 	x.Consumer = exchange.Consumer{LogMembers: ConsumerMembers("shop", "gold")}
 	x.Status, x.Code = 429, exchange.RateLimited
 	x.Backend, x.Endpoint = "catalog", "127.0.0.1:9000"
@@ -107,7 +108,7 @@ func FuzzAppend(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path, host []byte, api string, unixNano int64) {
 		x := sample()
 		x.Path, x.Host, x.Route.API = path, host, api
-		x.Route.LogMembers = RouteMembers(x.Route)
+		x.Route.LogMembers = FlowMembers(x.Route.Flow)
 		x.Start = time.Unix(0, unixNano)
 		line := Append(nil, x, Place{})
 		if bytes.IndexByte(line, '\n') != len(line)-1 {

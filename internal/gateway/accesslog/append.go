@@ -19,14 +19,13 @@ func NewPlace(site string, epoch, seq uint64) Place {
 	return Place{members: string(strconv.AppendUint(b, seq, 10))}
 }
 
-// RouteMembers returns what the lines of all requests of a route have in common, for its LogMembers.
-func RouteMembers(r *exchange.Route) string {
-	b := appendText(nil, `,"organization":`, r.Organization)
-	b = appendText(b, `,"environment":`, r.Environment)
-	b = appendText(b, `,"api":`, r.API)
+// FlowMembers returns what the lines of all requests of a flow have in common, for its LogMembers.
+func FlowMembers(f *exchange.Flow) string {
+	b := appendText(nil, `,"organization":`, f.Organization)
+	b = appendText(b, `,"environment":`, f.Environment)
+	b = appendText(b, `,"api":`, f.API)
 	b = append(b, `,"revision":`...)
-	b = strconv.AppendUint(b, r.Revision, 10)
-	return string(appendText(b, `,"operation":`, r.Operation))
+	return string(strconv.AppendUint(b, f.Revision, 10))
 }
 
 // ConsumerMembers returns what the lines of all requests of a consumer have in common, for its LogMembers.
@@ -36,7 +35,7 @@ func ConsumerMembers(application, product string) string {
 
 // What stands in the place of such members if there are none.
 const (
-	noRoute    = `,"organization":"","environment":"","api":"","revision":0,"operation":""`
+	noFlow     = `,"organization":"","environment":"","api":"","revision":0`
 	noConsumer = `,"application":"","product":""`
 	noPlace    = `,"site":"","epoch":0,"seq":0`
 )
@@ -48,11 +47,12 @@ func Append(dst []byte, x *exchange.Exchange, at Place) []byte {
 	dst = append(dst, `","requestId":"`...)
 	dst = append(dst, x.ID[:]...)
 	dst = append(dst, '"')
-	members := noRoute
-	if x.Route != nil {
-		members = x.Route.LogMembers
+	members, operation := noFlow, ""
+	if r := x.Route; r != nil {
+		members, operation = r.LogMembers, r.Operation
 	}
 	dst = append(dst, members...)
+	dst = appendText(dst, `,"operation":`, operation)
 	if members = x.Consumer.LogMembers; members == "" {
 		members = noConsumer
 	}

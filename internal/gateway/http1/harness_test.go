@@ -109,7 +109,7 @@ type gateway struct {
 type setup struct {
 	options http1.Options
 	backend snapshot.Backend // its endpoints are added
-	route   exchange.Route
+	flow    exchange.Flow
 	serve   func(x *exchange.Exchange, d exchange.Down) bool
 }
 
@@ -134,7 +134,7 @@ func start(t *testing.T, script func(net.Conn), s setup) *gateway {
 	}
 	plan.Commit()
 	wg.Go(func() { _ = registry.Run(ctx) })
-	h := &handler{route: &s.route, serve: s.serve}
+	h := &handler{route: &exchange.Route{Flow: &s.flow}, serve: s.serve}
 	h.route.Backend = plan.Backend("acme", "catalog")
 	s.options.Handler, s.options.Sweeper = h, sw
 	server, err := http1.New(s.options)

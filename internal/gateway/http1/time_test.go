@@ -38,7 +38,7 @@ func startFake(t *testing.T, serve func(*exchange.Exchange, exchange.Down)) *fak
 	swept := make(chan struct{})
 	go func() { defer close(swept); _ = sw.Run(ctx) }()
 	f := &fake{metrics: prometheus.NewRegistry(), ended: make(chan struct{})}
-	f.handler = &handler{route: &exchange.Route{}, serve: func(x *exchange.Exchange, d exchange.Down) bool {
+	f.handler = &handler{route: &exchange.Route{Flow: &exchange.Flow{}}, serve: func(x *exchange.Exchange, d exchange.Down) bool {
 		serve(x, d)
 		return true
 	}}

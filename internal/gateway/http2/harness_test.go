@@ -115,7 +115,7 @@ type setup struct {
 	options http2.Options
 	secure  bool // over TLS
 	alone   bool // without HTTP/1 on the same port
-	route   exchange.Route
+	flow    exchange.Flow
 	serve   func(x *exchange.Exchange, d exchange.Down) bool
 	backend snapshot.Backend // its endpoints are added
 }
@@ -152,7 +152,7 @@ func startBefore(t testing.TB, s setup, addresses ...string) *gateway {
 	}
 	plan.Commit()
 	wg.Go(func() { _ = registry.Run(ctx) })
-	h := &handler{route: &s.route, serve: s.serve}
+	h := &handler{route: &exchange.Route{Flow: &s.flow}, serve: s.serve}
 	h.route.Backend = plan.Backend("acme", "catalog")
 	s.options.Handler, s.options.Sweeper = h, sw
 	server, err := http2.New(s.options)

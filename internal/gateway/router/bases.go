@@ -3,29 +3,28 @@ package router
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"hansa.dev/hansa/internal/x/pathpattern"
 )
 
 // Bases finds by base path: the longest that matches whole segments, and of equally long ones the one whose first
-// differing segment is not "*". The zero value is the empty table.
+// differing segment is not "*". The zero value is the empty table. Its tree is a few flat slices: a change copies them.
 type Bases[V any] struct {
-	root *baseNode[V]
-	len  int
+	names names[struct{}]
+	nodes []baseNode[V] // by number; the root is there once there was a base path
+	free  []uint32      // numbers of nodes that are not in the tree
+	len   int
 }
 
-// baseNode is reached by the segments of a base path. Nodes of a finished table never change.
+// baseNode is reached by the segments of a base path.
 type baseNode[V any] struct {
-	children children[baseNode[V]]
-	star     *baseNode[V]
 	value    V
-	owner    *edit // the edit that made the node and may still change it
-	height   int32 // segments to the farthest end below
-	ends     bool  // a base path ends here, and value is what it leads to
+	star     uint32 // the child for "*", or root
+	literals uint32 // how many other children there are
+	height   uint8  // segments to the farthest end below; perhaps more, if some were removed
+	ends     bool   // a base path ends here, and value is what it leads to
 }
-
-// edit marks the nodes that one With has made, so that it copies no node twice.
-type edit struct{ _ byte }
 
 // BaseEntry is one base path and what it leads to.
 type BaseEntry[V any] struct {
@@ -39,99 +38,96 @@ func (t *Bases[V]) Len() int { return t.len }
 // With returns the table without the base paths in dels, and then with those in puts. A base path in puts that is
 // there already is an error: whoever replaces one names it in dels too.
 func (t *Bases[V]) With(puts []BaseEntry[V], dels []pathpattern.Base) (*Bases[V], error) {
-	e := new(edit)
-	next := *t
+	next := &Bases[V]{names: t.names.clone(), nodes: slices.Clone(t.nodes), free: slices.Clone(t.free), len: t.len}
+	if len(next.nodes) == 0 {
+		next.nodes = make([]baseNode[V], root+1)
+	}
 	for _, d := range dels {
-		next.root = next.del(next.root, d.Segments(), e)
+		next.del(d.Segments())
 	}
 	for _, p := range puts {
-		was := next.len
-		next.root = next.put(next.root, p.Base.Segments(), p.Value, e)
-		if next.len == was {
+		if !next.put(p.Base.Segments(), p.Value) {
 			return nil, fmt.Errorf("base path %q is taken twice", p.Base)
 		}
 	}
-	return &next, nil
+	return next, nil
 }
 
-func (t *Bases[V]) put(n *baseNode[V], path []pathpattern.Segment, v V, e *edit) *baseNode[V] {
-	n = n.editable(e)
-	if len(path) == 0 {
-		if !n.ends {
-			t.len++
+// put adds a base path, unless it is there.
+func (t *Bases[V]) put(path []pathpattern.Segment, v V) bool {
+	at := uint32(root)
+	for i, s := range path {
+		t.nodes[at].height = max(t.nodes[at].height, uint8(len(path)-i)) // at most pathpattern.MaxSegments
+		below := t.below(at, s)
+		if below == root {
+			below = t.grow(at, s)
 		}
-		n.value, n.ends = v, true
-		return n
+		at = below
 	}
-	var below *baseNode[V]
-	if path[0].Kind == pathpattern.Param {
-		n.star = t.put(n.star, path[1:], v, e)
-		below = n.star
-	} else {
-		below = t.put(n.children.get(path[0].Text), path[1:], v, e)
-		n.children.set(path[0].Text, below)
+	n := &t.nodes[at]
+	if n.ends {
+		return false
 	}
-	n.height = max(n.height, below.height+1)
-	return n
+	n.value, n.ends = v, true
+	t.len++
+	return true
 }
 
-func (t *Bases[V]) del(n *baseNode[V], path []pathpattern.Segment, e *edit) *baseNode[V] {
-	if n == nil {
-		return nil
+// below returns the child of a node for a segment; root: there is none.
+func (t *Bases[V]) below(at uint32, s pathpattern.Segment) uint32 {
+	if s.Kind == pathpattern.Param {
+		return t.nodes[at].star
 	}
-	if len(path) == 0 {
-		if !n.ends {
-			return n
+	return t.names.child(at, []byte(s.Text))
+}
+
+// grow makes the child of a node for a segment.
+func (t *Bases[V]) grow(at uint32, s pathpattern.Segment) (child uint32) {
+	if last := len(t.free) - 1; last >= 0 {
+		child, t.free = t.free[last], t.free[:last]
+	} else {
+		child = uint32(len(t.nodes))
+		t.nodes = append(t.nodes, baseNode[V]{})
+	}
+	if s.Kind == pathpattern.Param {
+		t.nodes[at].star = child
+	} else {
+		t.nodes[at].literals++
+		t.names.add(at, s.Text, child)
+	}
+	return child
+}
+
+// del removes a base path if it is there, and the nodes that lead nowhere without it.
+func (t *Bases[V]) del(path []pathpattern.Segment) {
+	var above [pathpattern.MaxSegments]uint32
+	at := uint32(root)
+	for i, s := range path {
+		above[i] = at
+		if at = t.below(at, s); at == root {
+			return
 		}
-		n = n.editable(e)
-		t.len--
-		var none V
-		n.value, n.ends = none, false
-		return n.trimmed()
 	}
-	below, text := n.star, ""
-	if path[0].Kind != pathpattern.Param {
-		text = path[0].Text
-		below = n.children.get(text)
+	if !t.nodes[at].ends {
+		return
 	}
-	rest := t.del(below, path[1:], e)
-	if rest == below && (rest == nil || rest.owner != e) {
-		return n // it was not there
+	t.len--
+	var none V
+	t.nodes[at].value, t.nodes[at].ends = none, false
+	for i := len(path) - 1; i >= 0; i-- {
+		if n := &t.nodes[at]; n.ends || n.star != root || n.literals > 0 {
+			return
+		}
+		t.nodes[at] = baseNode[V]{}
+		t.free = append(t.free, at)
+		at = above[i]
+		if n := &t.nodes[at]; path[i].Kind == pathpattern.Param {
+			n.star = root
+		} else {
+			n.literals--
+			t.names.remove(at, path[i].Text)
+		}
 	}
-	n = n.editable(e)
-	if path[0].Kind == pathpattern.Param {
-		n.star = rest
-	} else {
-		n.children.set(text, rest)
-	}
-	return n.trimmed()
-}
-
-// editable returns n itself if e made it, and otherwise a copy.
-func (n *baseNode[V]) editable(e *edit) *baseNode[V] {
-	switch {
-	case n == nil:
-		return &baseNode[V]{owner: e}
-	case n.owner == e:
-		return n
-	}
-	c := *n
-	c.children = n.children.clone()
-	c.owner = e
-	return &c
-}
-
-// trimmed sets the height anew, and returns nil for a node that leads nowhere.
-func (n *baseNode[V]) trimmed() *baseNode[V] {
-	if !n.ends && n.star == nil && n.children.len() == 0 {
-		return nil
-	}
-	n.height = 0
-	if n.star != nil {
-		n.height = n.star.height + 1
-	}
-	n.children.all(func(c *baseNode[V]) { n.height = max(n.height, c.height+1) })
-	return n
 }
 
 // BaseMatch is what Match found.
@@ -143,9 +139,9 @@ type BaseMatch[V any] struct {
 
 // Match finds the base path that a path belongs to.
 func (t *Bases[V]) Match(path []byte) (m BaseMatch[V], ok bool) {
-	s := baseSearch[V]{depth: -1}
-	if t.root != nil {
-		s.walk(t.root, path, 0)
+	s := baseSearch[V]{table: t, depth: -1}
+	if t.len > 0 {
+		s.walk(root, path, 0)
 	}
 	if s.best == nil {
 		return m, false
@@ -156,13 +152,15 @@ func (t *Bases[V]) Match(path []byte) (m BaseMatch[V], ok bool) {
 // baseSearch keeps the best match so far. Literal segments are tried before "*", so of equally long matches the
 // first one found wins.
 type baseSearch[V any] struct {
+	table *Bases[V]
 	best  *baseNode[V]
 	rest  []byte
-	depth int32
+	depth int
 }
 
-func (s *baseSearch[V]) walk(n *baseNode[V], path []byte, depth int32) {
+func (s *baseSearch[V]) walk(at uint32, path []byte, depth int) {
 	for {
+		n := &s.table.nodes[at]
 		if n.ends && depth > s.depth {
 			s.best, s.rest, s.depth = n, path, depth
 		}
@@ -178,20 +176,23 @@ func (s *baseSearch[V]) walk(n *baseNode[V], path []byte, depth int32) {
 		}
 		path = path[1+len(segment):]
 		depth++
-		next := n.children.find(normal(segment))
-		if n.star != nil {
-			if next != nil {
+		next := uint32(root)
+		if n.literals > 0 {
+			next = s.table.names.child(at, normal(segment))
+		}
+		if n.star != root {
+			if next != root {
 				s.walk(next, path, depth)
 			}
-			if depth+n.star.height <= s.depth {
+			if depth+int(s.table.nodes[n.star].height) <= s.depth {
 				return // nothing below can be longer
 			}
 			next = n.star
 		}
-		if next == nil {
+		if next == root {
 			return
 		}
-		n = next
+		at = next
 	}
 }
 

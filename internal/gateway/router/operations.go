@@ -12,8 +12,14 @@ import (
 // Operations finds the operation of an API by method and by the path below the base path: the most specific template
 // that matches and has the method, in the order of pathpattern's Template.Compare. Of one template, the operation
 // with the very method wins over that with "*".
+//
+// Its tree is a few flat slices, so that what a look-up reads lies close together.
 type Operations[V any] struct {
-	root opNode[V]
+	root   opNode
+	names  names[opNode] // with copies of the nodes they lead to
+	values []methodValue[V]
+	nodes  []opNode // by number
+	mixed  []mixedChildren
 }
 
 // OperationEntry is one operation and what it leads to.
@@ -23,142 +29,129 @@ type OperationEntry[V any] struct {
 	Value    V
 }
 
-// opNode is reached by the segments of a template. What lies on the way is in its first 64 bytes and what most templates
-// end with in the second: with values of the size of a pointer that is two lines of the processor's cache.
-type opNode[V any] struct {
-	literals children[opNode[V]]
-	param    *opNode[V]
-	mixed    []mixedChild[V] // in order of precedence
-
-	end   methodValues[V] // templates that end here
-	tails *methodTails[V] // templates that go on; nil: none
+// opNode is reached by the segments of a template. With a name it is a line of the processor's cache.
+type opNode struct {
+	end, slash, rest, one valueList // templates that end here, with a slash, with "*", with a parameter
+	param                 uint32    // the child for a parameter that others go on behind, or root
+	mixed                 uint32    // where its mixed children are, counted from 1; 0: it has none
+	literals              bool      // whether it has others
+	_                     uint32
 }
 
-// methodTails are the templates that end a slash or more behind a node.
-type methodTails[V any] struct {
-	slash methodValues[V] // with a slash
-	rest  methodValues[V] // with "*"
-}
+// mixedChildren are those of one node, in order of precedence.
+type mixedChildren []mixedChild
 
-type mixedChild[V any] struct {
+type mixedChild struct {
 	segment pathpattern.Segment
-	node    *opNode[V]
+	node    uint32
 }
 
-// methodValues are the operations of one template. The first, mostly the only one, lies with the node.
-type methodValues[V any] struct {
-	first methodValue[V]
-	more  []methodValue[V]
-}
+// valueList is where the operations of one template begin among the values, counted from 1; 0: there are none.
+type valueList uint32
 
+// methodValue is one of the operations of a template. What goes on the way of most requests comes first.
 type methodValue[V any] struct {
-	method string // "": there is none
+	method string
 	value  V
+	next   valueList
 }
 
 // NewOperations makes a table. Two operations with the same method and the same template are an error.
 func NewOperations[V any](entries []OperationEntry[V]) (*Operations[V], error) {
-	t := new(Operations[V])
-	for _, e := range entries {
-		if err := t.add(e); err != nil {
+	t := &Operations[V]{nodes: make([]opNode, root+1), values: make([]methodValue[V], 0, len(entries))}
+	for i := range entries {
+		if err := t.add(&entries[i]); err != nil {
 			return nil, err
 		}
+	}
+	t.nodes = slices.Clone(t.nodes) // without what append has left room for
+	t.root = t.nodes[root]
+	for i := range t.names.slots {
+		t.names.slots[i].known = t.nodes[t.names.slots[i].node]
 	}
 	return t, nil
 }
 
-func (t *Operations[V]) add(e OperationEntry[V]) error {
-	n := &t.root
+func (t *Operations[V]) add(e *OperationEntry[V]) error {
+	segments, end := e.Template.Segments(), pathpattern.Literal
+	if last := len(segments) - 1; last >= 0 && !e.Template.Slash() && segments[last].Kind >= pathpattern.Param {
+		segments, end = segments[:last], segments[last].Kind
+	}
+	at := uint32(root)
+	for _, s := range segments {
+		at = t.below(at, s)
+	}
+	n := &t.nodes[at]
 	list := &n.end
-	for _, s := range e.Template.Segments() {
-		if s.Kind == pathpattern.Rest {
-			list = &n.tail().rest
-			break
-		}
-		n = n.below(s)
-		list = &n.end
+	switch {
+	case e.Template.Slash():
+		list = &n.slash
+	case end == pathpattern.Param:
+		list = &n.one
+	case end == pathpattern.Rest:
+		list = &n.rest
 	}
-	if e.Template.Slash() {
-		list = &n.tail().slash
-	}
-	if !list.add(e.Method, e.Value) {
-		return fmt.Errorf("operation %s %s is there twice", e.Method, e.Template)
-	}
-	return nil
-}
-
-// tail returns the tails, and makes them if they are not there.
-func (n *opNode[V]) tail() *methodTails[V] {
-	if n.tails == nil {
-		n.tails = new(methodTails[V])
-	}
-	return n.tails
-}
-
-// add adds the value of a method, unless there is one.
-func (l *methodValues[V]) add(method string, value V) bool {
-	for _, m := range l.more {
-		if m.method == method {
-			return false
+	for i := *list; i != 0; i = t.values[i-1].next {
+		if t.values[i-1].method == e.Method {
+			return fmt.Errorf("operation %s %s is there twice", e.Method, e.Template)
 		}
 	}
 	// Methods are few: their text is shared, so that it is in the processor's cache.
-	m := methodValue[V]{unique.Make(method).Value(), value}
-	switch l.first.method {
-	case "":
-		l.first = m
-	case method:
-		return false
-	default:
-		l.more = append(l.more, m)
-	}
-	return true
+	t.values = append(t.values, methodValue[V]{unique.Make(e.Method).Value(), e.Value, *list})
+	*list = valueList(len(t.values))
+	return nil
 }
 
-// below returns the child for a segment, and makes it if it is not there.
-func (n *opNode[V]) below(s pathpattern.Segment) *opNode[V] {
+// below returns the child of a node for a segment, and makes it if it is not there.
+func (t *Operations[V]) below(at uint32, s pathpattern.Segment) uint32 {
+	fresh := uint32(len(t.nodes))
 	switch s.Kind {
 	case pathpattern.Literal:
-		c := n.literals.get(s.Text)
-		if c == nil {
-			c = new(opNode[V])
-			n.literals.set(s.Text, c)
+		if c := t.names.child(at, []byte(s.Text)); c != root {
+			return c
 		}
-		return c
+		t.names.add(at, s.Text, fresh)
+		t.nodes[at].literals = true
 	case pathpattern.Mixed:
-		i, found := slices.BinarySearchFunc(n.mixed, s, func(c mixedChild[V], s pathpattern.Segment) int {
+		n := &t.nodes[at]
+		if n.mixed == 0 {
+			t.mixed = append(t.mixed, nil)
+			n.mixed = uint32(len(t.mixed))
+		}
+		list := &t.mixed[n.mixed-1]
+		i, found := slices.BinarySearchFunc(*list, s, func(c mixedChild, s pathpattern.Segment) int {
 			return c.segment.Compare(s)
 		})
-		if !found {
-			n.mixed = slices.Insert(n.mixed, i, mixedChild[V]{s, new(opNode[V])})
+		if found {
+			return (*list)[i].node
 		}
-		return n.mixed[i].node
+		*list = slices.Insert(*list, i, mixedChild{s, fresh})
 	default:
-		if n.param == nil {
-			n.param = new(opNode[V])
+		if c := t.nodes[at].param; c != root {
+			return c
 		}
-		return n.param
+		t.nodes[at].param = fresh
 	}
+	t.nodes = append(t.nodes, opNode{})
+	return fresh
 }
 
-// Match finds the operation. path is what lies below the base path; nothing is the same as "/".
-func (t *Operations[V]) Match(method, path []byte) (v V, ok bool) {
-	m := t.root.match(method, path)
+// Match finds what the operation leads to; nil: there is none. path is what lies below the base path; nothing is the
+// same as "/".
+func (t *Operations[V]) Match(method, path []byte) *V {
 	if len(path) == 0 {
-		m = t.root.matchSlash(method)
+		return t.matchSlash(&t.root, method)
 	}
-	if m == nil {
-		return v, false
-	}
-	return m.value, true
+	return t.match(root, &t.root, method, path)
 }
 
-func (n *opNode[V]) match(method, path []byte) *methodValue[V] {
+// match matches a path, or nothing, below the node with that number.
+func (t *Operations[V]) match(at uint32, n *opNode, method, path []byte) *V {
 	switch len(path) {
 	case 0:
-		return n.end.find(method)
+		return t.find(n.end, method)
 	case 1:
-		return n.matchSlash(method)
+		return t.matchSlash(n, method)
 	}
 	segment := path[1:]
 	if i := bytes.IndexByte(segment, '/'); i >= 0 {
@@ -167,65 +160,69 @@ func (n *opNode[V]) match(method, path []byte) *methodValue[V] {
 	if len(segment) > 0 {
 		below := path[1+len(segment):]
 		segment = normal(segment)
-		if c := n.literals.find(segment); c != nil {
-			if m := c.match(method, below); m != nil {
-				return m
-			}
-		}
-		for i := range n.mixed {
-			if c := &n.mixed[i]; matchMixed(c.segment.Parts, segment) {
-				if m := c.node.match(method, below); m != nil {
-					return m
+		if n.literals {
+			if s := t.names.find(at, segment); s != nil {
+				if v := t.match(s.node, &s.known, method, below); v != nil {
+					return v
 				}
 			}
 		}
-		if n.param != nil {
-			if m := n.param.match(method, below); m != nil {
-				return m
+		if n.mixed != 0 {
+			if v := t.matchMixed(t.mixed[n.mixed-1], method, segment, below); v != nil {
+				return v
+			}
+		}
+		if len(below) == 0 {
+			if v := t.find(n.one, method); v != nil {
+				return v
+			}
+		} else if n.param != root {
+			if v := t.match(n.param, &t.nodes[n.param], method, below); v != nil {
+				return v
 			}
 		}
 	}
-	if n.tails == nil {
-		return nil
+	return t.find(n.rest, method)
+}
+
+// matchMixed matches a path by its first segment and what is below.
+func (t *Operations[V]) matchMixed(children mixedChildren, method, segment, below []byte) *V {
+	for i := range children {
+		if c := &children[i]; matchParts(c.segment.Parts, segment) {
+			if v := t.match(c.node, &t.nodes[c.node], method, below); v != nil {
+				return v
+			}
+		}
 	}
-	return n.tails.rest.find(method)
+	return nil
 }
 
 // matchSlash matches the path "/".
-func (n *opNode[V]) matchSlash(method []byte) *methodValue[V] {
-	if n.tails == nil {
-		return nil
+func (t *Operations[V]) matchSlash(n *opNode, method []byte) *V {
+	if v := t.find(n.slash, method); v != nil {
+		return v
 	}
-	if m := n.tails.slash.find(method); m != nil {
-		return m
-	}
-	return n.tails.rest.find(method)
+	return t.find(n.rest, method)
 }
 
-// find returns the entry of a method, or that of any method.
-func (l *methodValues[V]) find(method []byte) *methodValue[V] {
-	var any *methodValue[V]
-	switch l.first.method {
-	case "":
-		return nil
-	case string(method):
-		return &l.first
-	case "*":
-		any = &l.first
-	}
-	for i := range l.more {
-		switch {
-		case l.more[i].method == string(method):
-			return &l.more[i]
-		case l.more[i].method == "*":
-			any = &l.more[i]
+// find returns the value of a method, or that of any method.
+func (t *Operations[V]) find(list valueList, method []byte) *V {
+	var anyMethod *V
+	for list != 0 {
+		m := &t.values[list-1]
+		switch m.method {
+		case string(method):
+			return &m.value
+		case "*":
+			anyMethod = &m.value
 		}
+		list = m.next
 	}
-	return any
+	return anyMethod
 }
 
-// matchMixed decides as pathpattern's Segment.Match, on bytes.
-func matchMixed(parts []pathpattern.Part, text []byte) bool {
+// matchParts decides as pathpattern's Segment.Match, on bytes.
+func matchParts(parts []pathpattern.Part, text []byte) bool {
 	if p := parts[0]; p.Name == "" {
 		if len(text) < len(p.Text) || string(text[:len(p.Text)]) != p.Text {
 			return false

@@ -159,8 +159,11 @@ func TestBasesForgetWhatIsGone(t *testing.T) {
 	t.Parallel()
 	b, _ := pathpattern.ParseBase("/a/b/*/c")
 	table := with(t, with(t, new(Bases[int]), []BaseEntry[int]{{b, 1}}), nil, b)
-	if table.root != nil || table.Len() != 0 {
-		t.Fatalf("nodes are left after the last base path was taken away: %+v", table.root)
+	if in := len(table.nodes) - len(table.free); in != 1 || table.names.n != 0 || table.Len() != 0 {
+		t.Fatalf("%d nodes and %d names are left after the last base path was taken away, want the root alone", in, table.names.n)
+	}
+	if again := with(t, table, []BaseEntry[int]{{b, 1}}); len(again.nodes) != len(table.nodes) {
+		t.Fatalf("%d nodes after the same base path was added again, want %d", len(again.nodes), len(table.nodes))
 	}
 }
 
@@ -184,8 +187,8 @@ func TestEncodingLeadsNowhereElse(t *testing.T) {
 			t.Errorf("%s matches no base path", path)
 			continue
 		}
-		if got, _ := ops.Match([]byte("GET"), m.Rest); got != want {
-			t.Errorf("%s leads to %q, want %q", path, got, want)
+		if got := ops.Match([]byte("GET"), m.Rest); got == nil || *got != want {
+			t.Errorf("%s leads to %v, want %q", path, got, want)
 		}
 	}
 }
@@ -307,8 +310,13 @@ func TestOperationsAgainstPlainMatcher(t *testing.T) {
 func checkOperations(t *testing.T, table *Operations[string], ops []operation, method, path string) {
 	t.Helper()
 	want, wantOK := naiveOperation(ops, method, normalPath(path))
-	if got, ok := table.Match([]byte(method), []byte(path)); got != want || ok != wantOK {
-		t.Fatalf("Match(%s %q) among %v = %q, %v; want %q, %v", method, path, ops, got, ok, want, wantOK)
+	got := ""
+	v := table.Match([]byte(method), []byte(path))
+	if v != nil {
+		got = *v
+	}
+	if got != want || (v != nil) != wantOK {
+		t.Fatalf("Match(%s %q) among %v = %q, %v; want %q, %v", method, path, ops, got, v != nil, want, wantOK)
 	}
 }
 
@@ -388,40 +396,47 @@ func bigTables(tb testing.TB, n int) (*Hosts[int], *Bases[int], *Operations[int]
 	return NewHosts(names), with(tb, new(Bases[int]), puts), ops
 }
 
-// Children that come and go are found as in a map.
-func TestChildrenAgainstMap(t *testing.T) {
+// Names that come and go are found as in a map.
+func TestNamesAgainstMap(t *testing.T) {
 	t.Parallel()
+	type key struct {
+		parent uint32
+		name   string
+	}
 	rng := rand.New(rand.NewPCG(9, 10))
-	var c children[int]
-	want := map[string]*int{}
-	for step := range 20_000 {
-		text := fmt.Sprint(rng.IntN(1 + step%700))
-		before := c.clone()
-		switch rng.IntN(3) {
-		case 0:
-			c.set(text, nil)
-			delete(want, text)
-		default:
-			n := step
-			c.set(text, &n)
-			want[text] = &n
+	var c names[int]
+	want := map[key]uint32{}
+	check := func(step int, c *names[int], k key, want uint32) {
+		t.Helper()
+		if got := c.child(k.parent, []byte(k.name)); got != want {
+			t.Fatalf("step %d: %v leads to %d, want %d", step, k, got, want)
 		}
-		if c.get(text) != want[text] || c.len() != len(want) {
-			t.Fatalf("step %d: %q leads to %v of %d, want %v of %d", step, text, c.get(text), c.len(), want[text], len(want))
+	}
+	for step := range 20_000 {
+		k := key{uint32(rng.IntN(3)), fmt.Sprint(rng.IntN(1 + step%700))}
+		if rng.IntN(3) == 0 {
+			k.name += strings.Repeat("-", len(slot[int]{}.text)-4+rng.IntN(5)) // with text of the length of a slot's and around it
+		}
+		check(step, &c, k, want[k])
+		before, was := c.clone(), want[k]
+		if was != root {
+			c.remove(k.parent, k.name)
+			delete(want, k)
+		}
+		if rng.IntN(3) > 0 {
+			want[k] = uint32(1 + step)
+			c.add(k.parent, k.name, want[k])
+		}
+		check(step, &c, k, want[k])
+		check(step, &before, k, was)
+		if c.n != len(want) {
+			t.Fatalf("step %d: there are %d, want %d", step, c.n, len(want))
 		}
 		if step%100 > 0 {
 			continue
 		}
-		for text, n := range want {
-			if c.get(text) != n {
-				t.Fatalf("step %d: %q leads to %v, want %v", step, text, c.get(text), n)
-			}
+		for k, n := range want {
+			check(step, &c, k, n)
 		}
-		seen := 0
-		c.all(func(*int) { seen++ })
-		if c.set("new", new(int)); seen != len(want) || before.get("new") != nil {
-			t.Fatalf("step %d: all has seen %d of %d; the clone has %v", step, seen, len(want), before.get("new"))
-		}
-		c.set("new", nil)
 	}
 }

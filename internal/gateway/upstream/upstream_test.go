@@ -148,7 +148,7 @@ func (d *down) StopBody()                                 { d.stopped.Store(true
 
 // get makes an exchange that asks for path.
 func get(path string) *exchange.Exchange {
-	x := &exchange.Exchange{Method: exchange.View("GET"), Path: exchange.View(path), Authority: exchange.View("a"), Route: &exchange.Route{}, Start: time.Now()}
+	x := &exchange.Exchange{Method: exchange.View("GET"), Path: exchange.View(path), Authority: exchange.View("a"), Route: &exchange.Route{Flow: &exchange.Flow{}}, Start: time.Now()}
 	return x
 }
 
