@@ -118,7 +118,7 @@ type Exchange struct {
 	// BytesIn and BytesOut count the bytes of the two bodies, without their framing.
 	BytesIn, BytesOut int64
 
-	// Call is what the backend keeps from one exchange to the next: memory, mainly. Reset leaves it.
+	// Call is what the backend keeps from one exchange to the next: memory, mainly. Reset leaves it, Abandon does not.
 	Call any
 
 	local     Bytes
@@ -214,6 +214,15 @@ func (x *Exchange) Cancel() {
 	if w := x.waiting.Load(); w != nil {
 		(*w).Interrupt()
 	}
+}
+
+// Abandon lets go of what the backend holds for an exchange that has panicked, connections and counts, if its Call has such a
+// method itself. Closing the body of the response, before or after, does no harm. What is in Call is not used again.
+func (x *Exchange) Abandon() {
+	if c, ok := x.Call.(interface{ Abandon() }); ok {
+		c.Abandon()
+	}
+	x.Call = nil
 }
 
 // Cancelled tells whether Cancel was called.

@@ -38,6 +38,7 @@ func TestReferenceListsTheMetrics(t *testing.T) {
 	}
 	listed := regexp.MustCompile(`\bhansa_[a-z0-9_]+`).FindAllString(string(page), -1)
 	n := new(names)
+	newGuard(nil, n)
 	if _, err := newMetrics(n, nil, nil, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 	"hansa.dev/hansa/internal/gateway/secrets"
 	"hansa.dev/hansa/internal/quota"
 	"hansa.dev/hansa/internal/snapshot"
-	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 // core is a gateway without its listeners: it applies configurations and serves exchanges.
@@ -28,7 +28,7 @@ type core struct {
 	now      func() time.Time
 	access   *accesslog.Writer
 	metrics  *metrics
-	throttle *telemetry.Throttle
+	guard    *guard.Guard
 	health   health.State
 	streams  *streams
 	subjects *quota.Subjects
@@ -60,13 +60,14 @@ type coreOptions struct {
 	engine   policy.Engine
 	backends backends
 	secrets  *secrets.Opener
+	guard    *guard.Guard
 }
 
 func newCore(o coreOptions) (*core, error) {
 	g := &core{
 		log: o.log, now: o.now, access: o.access, secrets: o.secrets,
-		throttle: telemetry.NewThrottle(time.Minute),
-		streams:  newStreams(), subjects: quota.NewSubjects(), builder: newBuilder(),
+		guard:   o.guard,
+		streams: newStreams(), subjects: quota.NewSubjects(), builder: newBuilder(),
 	}
 	g.creds = credential.New(g.subjects, accesslog.ConsumerMembers, g.streams.sweep)
 	g.builder.credentials, g.builder.engine, g.builder.backends = g.creds, o.engine, o.backends

@@ -343,6 +343,7 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 	}
 	lo := listen.Options{
 		Name: spec.Name, Address: spec.Address, MaxConns: cmp.Or(spec.MaxConns, o.MaxConns), Proxies: proxies,
+		Guard:  g.core.guard,
 		Serve:  func(c net.Conn) { d.engine.Serve(http1.Conn{Net: c}) },
 		Refuse: func(c net.Conn) { d.engine.Refuse(http1.Conn{Net: c}) },
 		Log:    o.Log.With("component", "gateway.listen"), Registerer: o.Metrics,

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/snapshot"
 	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 // other stands in labels for what belongs to no API: requests without a route.
@@ -24,7 +26,7 @@ type metrics struct {
 	refusals  [256]atomic.Uint64  // by code
 	keys      [numKeyOutcomes]atomic.Uint64
 
-	panics, healthChecks  prometheus.Counter
+	healthChecks          prometheus.Counter
 	challenges            prometheus.Counter
 	applied               prometheus.Counter
 	refused               prometheus.Counter
@@ -62,9 +64,6 @@ func (o keyOutcome) String() string {
 func newMetrics(r prometheus.Registerer, apis func() []*api, groups func() []*group, streams *streams) (*metrics, error) {
 	m := &metrics{
 		apis: apis, groups: groups, streams: streams,
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "hansa_gateway_panics_total", Help: "Requests that were answered with 500 because a policy or a backend panicked.",
-		}),
 		healthChecks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hansa_gateway_health_checks_total", Help: "Health checks that were answered; they are not counted as requests.",
 		}),
@@ -112,7 +111,7 @@ func newMetrics(r prometheus.Registerer, apis func() []*api, groups func() []*gr
 	m.unrouted.name = other
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m, m.panics, m.healthChecks, m.challenges, m.applied, m.refused, m.ok, m.at, m.epoch, m.seq, m.applySeconds,
+		m, m.healthChecks, m.challenges, m.applied, m.refused, m.ok, m.at, m.epoch, m.seq, m.applySeconds,
 	} {
 		errs = append(errs, r.Register(c))
 	}
@@ -120,6 +119,14 @@ func newMetrics(r prometheus.Registerer, apis func() []*api, groups func() []*gr
 		return nil, fmt.Errorf("register the metrics of the gateway: %w", err)
 	}
 	return m, nil
+}
+
+// newGuard returns what keeps a panic of what the engines do not see from ending the process.
+func newGuard(log *slog.Logger, r prometheus.Registerer) *guard.Guard {
+	return guard.New(log, telemetry.Register(r, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "hansa_gateway_panics_total",
+		Help: "Panics of policies, of backends and of what works for them in the background. Each has cost one request, connection or task, and is always a fault of the gateway.",
+	})))
 }
 
 // inForce tells of a configuration that came into force.

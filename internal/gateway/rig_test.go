@@ -163,7 +163,8 @@ func newRig(t testing.TB) *rig {
 	}
 	t.Cleanup(func() { _ = access.Close() })
 	r.core, err = newCore(coreOptions{
-		log: slog.New(slog.NewTextHandler(r.logs, nil)), now: time.Now, access: access,
+		guard: newGuard(slog.New(slog.NewTextHandler(r.logs, nil)), nil),
+		log:   slog.New(slog.NewTextHandler(r.logs, nil)), now: time.Now, access: access,
 		register: r.registry, engine: quota.Local{}, backends: r.backends,
 	})
 	if err != nil {

@@ -174,7 +174,10 @@ func (g *Gateway) assemble() (err error) {
 	if o.TLS.Secrets == nil && o.GroupKeys != nil {
 		o.TLS.Secrets = g.secrets.TicketSecrets
 	}
+	guard := newGuard(o.Log.With("component", "gateway"), o.Metrics)
+	g.sweeper.Guard = guard
 	g.pool, err = upstream.New(upstream.Options{
+		Guard:   guard,
 		Sweeper: g.sweeper, Bodies: g.bodies, Log: o.Log.With("component", "gateway.upstream"), Registerer: o.Metrics,
 		Certificates: g.secrets.ClientCertificate,
 	})
@@ -183,7 +186,7 @@ func (g *Gateway) assemble() (err error) {
 	}
 	g.core, err = newCore(coreOptions{
 		log: o.Log.With("component", "gateway"), now: time.Now, access: g.access,
-		register: o.Metrics, engine: o.Engine, backends: upstreams{g.pool}, secrets: g.secrets,
+		register: o.Metrics, engine: o.Engine, backends: upstreams{g.pool}, secrets: g.secrets, guard: guard,
 	})
 	if err != nil {
 		return err

@@ -2,15 +2,12 @@ package gateway
 
 import (
 	"log/slog"
-	"runtime"
-	"runtime/debug"
-	"strconv"
-	"time"
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/accesslog"
 	"hansa.dev/hansa/internal/gateway/handshake"
 	"hansa.dev/hansa/internal/gateway/policy"
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 var _ exchange.Handler = (*core)(nil)
@@ -75,7 +72,7 @@ type serving struct {
 	g      *core
 	x      *exchange.Exchange
 	down   exchange.Down
-	body   exchange.Source // of the response, until it is handed over
+	body   exchange.Source // of the response
 	stream bool            // known to the streams
 	ended  bool            // Respond or Abort has been called
 }
@@ -104,9 +101,7 @@ func (s *serving) pass() {
 		if isStream(s.body) {
 			s.enlist()
 		}
-		body := s.body
-		s.body = nil
-		s.respond(body)
+		s.respond(s.body)
 	}
 }
 
@@ -158,52 +153,22 @@ func (s *serving) end() {
 		return
 	}
 	s.g.panicked(v, s.x)
-	if s.ended { // in the middle of a response: the engine breaks it off
-		panic(v)
-	}
 	s.closeBody()
+	s.x.Abandon()
+	if s.ended { // in the middle of a response: the engine breaks it off
+		guard.Again(v)
+	}
 	s.x.Refuse(exchange.Internal, "")
 	s.respond(nil)
 }
 
-// panicked logs a panic once a minute for every place that it comes from.
 func (g *core) panicked(v any, x *exchange.Exchange) {
-	g.metrics.panics.Inc()
-	site := panicSite()
-	suppressed, ok := g.throttle.Allow(site, time.Now())
-	if !ok {
-		return
-	}
-	attrs := []any{
-		slog.Any("panic", v), slog.String("site", site), slog.Int("suppressed", suppressed),
-		slog.String("request_id", x.ID.String()), slog.String("stack", string(debug.Stack())),
-	}
+	attrs := []any{slog.String("request_id", x.ID.String())}
 	if r := x.Route; r != nil {
 		attrs = append(attrs, slog.String("api", r.API), slog.String("operation", r.Operation))
 	}
-	g.log.Error("a request panicked", attrs...)
+	g.guard.Caught(v, "a request", attrs...)
 }
-
-// panicSite names the function that panicked and its line.
-func panicSite() string {
-	var pcs [32]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs[:])])
-	inPanic := false
-	for {
-		f, more := frames.Next()
-		switch {
-		case f.Function == "runtime.gopanic":
-			inPanic = true
-		case inPanic && !isRuntime(f.Function):
-			return f.Function + ":" + strconv.Itoa(f.Line)
-		}
-		if !more {
-			return "unknown"
-		}
-	}
-}
-
-func isRuntime(function string) bool { return len(function) > 8 && function[:8] == "runtime." }
 
 // Done implements exchange.Handler: it counts and logs.
 func (g *core) Done(x *exchange.Exchange) {

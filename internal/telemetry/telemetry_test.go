@@ -59,24 +59,6 @@ func TestObserveAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestThrottle(t *testing.T) {
-	t.Parallel()
-	th := NewThrottle(time.Minute)
-	now := time.Unix(1_800_000_000, 0)
-	f := func(key string, after time.Duration, wantOK bool, wantSuppressed int) {
-		t.Helper()
-		if n, ok := th.Allow(key, now.Add(after)); ok != wantOK || n != wantSuppressed {
-			t.Errorf("Allow(%q, %v) = %d, %v; want %d, %v", key, after, n, ok, wantSuppressed, wantOK)
-		}
-	}
-	f("a", 0, true, 0)
-	f("a", time.Second, false, 0)
-	f("b", time.Second, true, 0)
-	f("a", 59*time.Second, false, 0)
-	f("a", 60*time.Second, true, 2)
-	f("a", 120*time.Second, true, 0)
-}
-
 func TestNewLogger(t *testing.T) {
 	t.Parallel()
 	var buf bytes.Buffer

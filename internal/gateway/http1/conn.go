@@ -2,9 +2,7 @@ package http1
 
 import (
 	"io"
-	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -135,16 +133,9 @@ func (c *conn) close() {
 	_ = c.tcp.Close()
 }
 
-// serve serves requests until the connection ends. It is the one place that recovers: what panics is a fault of the
-// gateway, and costs the connection.
+// serve serves requests until the connection ends. What panics is a fault of the gateway, and costs the connection.
 func (c *conn) serve() {
-	defer func() {
-		if v := recover(); v != nil {
-			c.srv.metrics.panics.Inc()
-			c.srv.Log.Error("serving a connection panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-			c.panicked()
-		}
-	}()
+	defer c.srv.guard.Catch("serving a connection", c.panicked)
 	c.tcp.ArmRead(c.srv.Timeouts.Head)
 	c.stream, c.plain = &c.tcp, true
 	if c.info.Upgrade != nil {
@@ -214,9 +205,7 @@ func (c *conn) panicked() {
 	if c.work == nil || c.begun || c.idle {
 		return
 	}
-	if call, ok := c.x.Call.(exchange.Source); ok {
-		call.Close()
-	}
+	c.x.Abandon()
 	c.keep = false
 	c.x.Code = exchange.Internal
 	if c.wrote {

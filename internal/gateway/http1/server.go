@@ -12,6 +12,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/ingress"
+	"hansa.dev/hansa/internal/x/guard"
 	"hansa.dev/hansa/internal/x/httpdate"
 	"hansa.dev/hansa/internal/x/sweep"
 )
@@ -37,6 +38,7 @@ type HandOver struct {
 type Server struct {
 	Options
 	metrics  *metrics
+	guard    *guard.Guard
 	date     httpdate.Clock
 	works    sync.Pool // of *work
 	leaving  atomic.Bool
@@ -57,6 +59,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{Options: o, conns: map[*conn]struct{}{}, empty: make(chan struct{})}
 	s.metrics = newMetrics(o.Registerer)
+	s.guard = guard.New(s.Log, s.metrics.panics)
 	return s, nil
 }
 

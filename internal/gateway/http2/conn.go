@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,7 +104,7 @@ func newConn(s *Server, info Conn) *conn {
 		window: h2.DefaultWindow, initial: h2.DefaultWindow, credit: h2.NewCredit(connWindow),
 		plain: info.Stream == io.ReadWriter(info.TCP),
 	}
-	c.w = flush.Buffer{Mu: &c.mu, Write: c.write, Taken: c.wakeWaitersLocked, Failed: c.breakLocked, Keep: keepOut}
+	c.w = flush.Buffer{Mu: &c.mu, Write: c.write, Taken: c.wakeWaitersLocked, Failed: c.breakLocked, Guard: s.guard, Keep: keepOut}
 	c.budget.Reset(s.Sweeper.Now())
 	seed(&c.ids)
 	c.unpark()
@@ -120,15 +119,8 @@ func (c *conn) Cancelled() bool { return c.finished.Load() }
 // serve reads frames until the connection ends. What panics here is a fault of the gateway, and costs the connection.
 func (c *conn) serve() {
 	c.tcp.Owner = c
-	defer func() {
-		if v := recover(); v != nil {
-			c.srv.metrics.panics.Inc()
-			c.srv.Log.Error("reading a connection panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-			c.cut() // and not end: the lock may be held
-			return
-		}
-		c.end()
-	}()
+	defer c.end()
+	defer c.srv.guard.Catch("reading a connection", c.cut)
 	c.greet()
 	if c.filled > 0 && c.advance() == sweep.Leave {
 		return
@@ -278,14 +270,11 @@ var (
 
 // timedOut is called when the client has been silent for as long as it may. It tells whether to go on reading.
 func (c *conn) timedOut() bool {
-	c.mu.Lock()
-	active, partial := c.active > 0, c.partial
-	c.mu.Unlock()
 	switch {
-	case partial:
+	case c.partial: // which is this goroutine's to change
 		c.fail(errSlow)
 		return false
-	case active:
+	case c.busy():
 		c.tcp.ArmRead(lookAfter)
 		return true
 	case c.work != nil:
@@ -295,6 +284,13 @@ func (c *conn) timedOut() bool {
 	}
 	c.fail(errIdle)
 	return false
+}
+
+// busy tells whether streams are being served.
+func (c *conn) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.active > 0
 }
 
 // park gives back what only a busy connection needs.
@@ -361,21 +357,7 @@ func (c *conn) fail(err error) {
 
 // end waits for everything that the connection has begun. What has been said to the client arrives.
 func (c *conn) end() {
-	c.mu.Lock()
-	c.closing = true
-	if c.gone.Load() {
-		c.w.Break()
-		c.breakLocked(nil)
-	}
-	for id, s := range c.streams {
-		delete(c.streams, id)
-		s.abandonLocked()
-	}
-	c.stopIdleLocked()
-	c.w.End()
-	broken := c.w.Broken()
-	c.mu.Unlock()
-	if !broken {
+	if broken := c.endStreams(); !broken {
 		c.linger()
 	}
 	_ = c.tcp.Conn.Close() // so that nobody waits for those who still work on streams
@@ -388,6 +370,24 @@ func (c *conn) end() {
 	} else if c.large != nil {
 		c.srv.Bodies.Put(c.large)
 	}
+}
+
+// endStreams ends what is under way. It tells whether the client can be told nothing more.
+func (c *conn) endStreams() (broken bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	if c.gone.Load() {
+		c.w.Break()
+		c.breakLocked(nil)
+	}
+	for id, s := range c.streams {
+		delete(c.streams, id)
+		s.abandonLocked()
+	}
+	c.stopIdleLocked()
+	c.w.End()
+	return c.w.Broken()
 }
 
 const (

@@ -102,15 +102,19 @@ func (c *conn) streamFault(id uint32, err error) error {
 
 // reset resets a stream, which may be closed already.
 func (c *conn) reset(id uint32, code h2.ErrCode) error {
+	c.sayReset(id, code)
+	return c.spend(h2.CostReset)
+}
+
+func (c *conn) sayReset(id uint32, code h2.ErrCode) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if s := c.streams[id]; s != nil {
 		s.resetLocked(code)
-	} else {
-		c.w.Out = h2.AppendReset(c.w.Out, id, code)
-		c.w.Kick()
+		return
 	}
-	c.mu.Unlock()
-	return c.spend(h2.CostReset)
+	c.w.Out = h2.AppendReset(c.w.Out, id, code)
+	c.w.Kick()
 }
 
 // spend takes n from the budget of the connection.
@@ -118,14 +122,18 @@ func (c *conn) spend(n int) error {
 	if c.budget.Spend(n, c.srv.Sweeper.Now()) {
 		return nil
 	}
-	c.mu.Lock()
-	c.budget.Earn(c.earned)
-	c.earned = 0
-	c.mu.Unlock()
+	c.budget.Earn(c.takeEarned())
 	if c.budget.Spend(0, c.srv.Sweeper.Now()) {
 		return nil
 	}
 	return errFlood
+}
+
+func (c *conn) takeEarned() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, c.earned = c.earned, 0
+	return n
 }
 
 // frame takes in a frame that is complete and may come now. It is not DATA.
@@ -159,11 +167,15 @@ func (c *conn) ping(h h2.FrameHeader, data [8]byte) error {
 		}
 		return c.spend(h2.CostEmpty)
 	}
+	c.pong(data)
+	return c.spend(h2.CostPing)
+}
+
+func (c *conn) pong(data [8]byte) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.w.Out = h2.AppendPing(c.w.Out, true, data)
 	c.w.Kick()
-	c.mu.Unlock()
-	return c.spend(h2.CostPing)
 }
 
 func (c *conn) settings(h h2.FrameHeader, content []byte) error {
@@ -201,45 +213,57 @@ func (c *conn) settings(h h2.FrameHeader, content []byte) error {
 }
 
 func (c *conn) windowUpdate(id, n uint32) error {
-	fault := h2.Increment(n)
-	c.mu.Lock()
-	if id == 0 {
-		if fault == nil {
-			fault = c.window.Grow(int64(n))
-			c.wakeWaitersLocked()
-		}
-		c.mu.Unlock()
-		if fault != nil {
-			return fault
-		}
-		return c.spend(h2.CostEmpty)
-	}
-	s, opened := c.streams[id], c.openedLocked(id)
-	if s != nil && fault == nil {
-		fault = s.window.Grow(int64(n))
-		s.sendCond.Signal()
-	}
-	c.mu.Unlock()
-	f, ok := fault.(*h2.Fault)
+	known, err := c.grow(id, n)
+	f, ok := err.(*h2.Fault)
 	switch {
-	case !opened:
+	case !known:
 		return errIdleStream
-	case ok:
+	case ok && id > 0:
 		return c.reset(id, f.Code)
+	case ok:
+		return f
 	}
 	return c.spend(h2.CostEmpty)
+}
+
+// grow makes a window for sending larger. It tells whether there is or was such a stream.
+func (c *conn) grow(id, n uint32) (known bool, err error) {
+	err = h2.Increment(n)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == 0 {
+		if err == nil {
+			err = c.window.Grow(int64(n))
+			c.wakeWaitersLocked()
+		}
+		return true, err
+	}
+	if s := c.streams[id]; s != nil && err == nil {
+		err = s.window.Grow(int64(n))
+		s.sendCond.Signal()
+	}
+	return c.openedLocked(id), err
 }
 
 // openedLocked tells whether the client has opened that stream, or skipped it, which closes it.
 func (c *conn) openedLocked(id uint32) bool { return id&1 == 1 && id <= c.maxID }
 
 func (c *conn) resetStream(id uint32) error {
-	c.mu.Lock()
-	if !c.openedLocked(id) {
-		c.mu.Unlock()
-		return errIdleStream
+	cost, err := c.forget(id)
+	if err != nil {
+		return err
 	}
-	cost := h2.CostEmpty
+	return c.spend(cost)
+}
+
+// forget takes in that the client has ended a stream, and tells what that costs.
+func (c *conn) forget(id uint32) (cost int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.openedLocked(id) {
+		return 0, errIdleStream
+	}
+	cost = h2.CostEmpty
 	if s := c.streams[id]; s != nil {
 		if !s.answered {
 			cost = h2.CostReset
@@ -249,8 +273,7 @@ func (c *conn) resetStream(id uint32) error {
 		s.abandonLocked()
 		c.srv.metrics.resets.Inc()
 	}
-	c.mu.Unlock()
-	return c.spend(cost)
+	return cost, nil
 }
 
 // headers takes in a HEADERS or CONTINUATION frame.
@@ -273,77 +296,101 @@ func (c *conn) blockFault() *h2.Fault {
 	return nil
 }
 
+// What becomes of a header block.
+type fate uint8
+
+const (
+	begins  fate = iota // a request
+	trails              // trailers
+	unasked             // of a stream that is not served: it is decoded and dropped
+	refused             // of one that there is no room for
+)
+
 // headerBlock takes in a complete header block: a request, or trailers.
 func (c *conn) headerBlock(block []byte) error {
 	id := c.block.Stream
-	c.mu.Lock()
-	if s := c.streams[id]; s != nil {
-		c.mu.Unlock()
+	s, f, err := c.destine(id)
+	if err != nil {
+		return err
+	}
+	cost := h2.CostEmpty
+	switch f {
+	case begins:
+		return c.open(s, id, block)
+	case trails:
 		return c.trailers(s, block)
+	case refused:
+		c.srv.metrics.refused.Inc()
+		cost = h2.CostReset
+	}
+	if err := c.drop(block); err != nil {
+		return err
+	}
+	return c.spend(cost)
+}
+
+// destine finds out what the header block of a stream is. s is the stream that it is for, if it is for one.
+func (c *conn) destine(id uint32) (s *stream, f fate, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.streams[id]; s != nil {
+		return s, trails, nil
 	}
 	if id&1 == 0 || id <= c.maxID {
-		closed, byUs := c.recent.has(id)
-		c.mu.Unlock()
-		switch {
+		switch closed, byUs := c.recent.has(id); {
 		case closed && byUs: // trailers that were on their way
-			if err := c.drop(block); err != nil {
-				return err
-			}
-			return c.spend(h2.CostEmpty)
+			return nil, unasked, nil
 		case closed:
-			return errClosedStream
+			return nil, 0, errClosedStream
 		}
-		return errStreamNumber
+		return nil, 0, errStreamNumber
 	}
 	c.maxID = id
 	if c.awayFinal { // beyond the last stream: the client knows that it is not served, or soon will
 		c.recent.add(id, true)
-		c.mu.Unlock()
-		if err := c.drop(block); err != nil {
-			return err
-		}
-		return c.spend(h2.CostEmpty)
+		return nil, unasked, nil
 	}
-	s := c.takeLocked()
-	c.mu.Unlock()
-	if s == nil {
-		c.srv.metrics.refused.Inc()
-		c.mu.Lock()
-		c.w.Out = h2.AppendReset(c.w.Out, id, h2.RefusedStream)
-		c.recent.add(id, true)
-		c.w.Kick()
-		c.mu.Unlock()
-		if err := c.drop(block); err != nil {
-			return err
-		}
-		return c.spend(h2.CostReset)
+	if s = c.takeLocked(); s != nil {
+		return s, begins, nil
 	}
-	return c.open(s, id, block)
+	c.w.Out = h2.AppendReset(c.w.Out, id, h2.RefusedStream)
+	c.recent.add(id, true)
+	c.w.Kick()
+	return nil, refused, nil
 }
 
 // open begins a stream.
 func (c *conn) open(s *stream, id uint32, block []byte) error {
+	begun := false
+	defer func() {
+		if !begun {
+			c.giveBack(s)
+		}
+	}()
 	s.begin(id, c.block.End)
 	s.message.Reset(h2.Request, &s.x.Req, c.srv.Limits)
 	if err := c.decoder.Decode(block, &s.message); err != nil {
-		c.mu.Lock()
-		c.giveBackLocked(s)
-		c.mu.Unlock()
 		return err
 	}
 	s.check(c.blockFault())
-	c.mu.Lock()
-	s.window = c.initial
-	c.streams[id] = s
-	if c.away || c.srv.leaving.Load() {
-		c.goAwayLocked()
-	}
-	c.mu.Unlock()
+	c.enlist(s)
+	begun = true
 	s.start()
 	if s.fault != nil {
 		return c.spend(h2.CostReset)
 	}
 	return nil
+}
+
+// enlist makes s a stream that frames may be about.
+func (c *conn) enlist(s *stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.window = c.initial
+	c.streams[s.id] = s
+	if c.away || c.srv.leaving.Load() {
+		c.goAwayLocked()
+	}
 }
 
 // trailers takes in the trailers of a request.
@@ -381,10 +428,7 @@ func (c *conn) trailers(s *stream, block []byte) error {
 	if t.message.Underscore {
 		ingress.DropLookalikes(&t.head)
 	}
-	c.mu.Lock()
-	s.hasTrailers = t.head.Len() > 0
-	s.endLocked()
-	c.mu.Unlock()
+	s.end(t.head.Len() > 0)
 	return nil
 }
 
@@ -413,23 +457,38 @@ func (c *conn) beginData(h h2.FrameHeader, rest []byte) (n int, err error) {
 		d.padding = int(rest[0])
 		d.left -= 1 + d.padding
 	}
+	fault, err := c.bookData(h, &d)
+	if err != nil {
+		return 0, err
+	}
+	c.data = d
+	if fault != nil {
+		return n, c.streamFault(h.Stream, fault)
+	}
+	if d.left == 0 && !d.end || d.stream == 0 {
+		return n, c.spend(h2.CostEmpty)
+	}
+	c.budget.Earn(h2.EarnData)
+	return n, nil
+}
+
+// bookData takes in that a DATA frame comes. fault is one of its stream, err one of the connection. Data that nobody wants
+// are made those of no stream.
+func (c *conn) bookData(h h2.FrameHeader, d *incoming) (fault, err error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.openedLocked(h.Stream) {
-		c.mu.Unlock()
-		return 0, errIdleStream
+		return nil, errIdleStream
 	}
 	if !c.credit.Take(h.Length) {
-		c.mu.Unlock()
-		return 0, errFlow
+		return nil, errFlow
 	}
 	s := c.streams[h.Stream]
-	var fault error
 	switch {
 	case s == nil:
 		// Of what was closed before the recent ones it is not known by whom.
 		if closed, byUs := c.recent.has(h.Stream); closed && !byUs {
-			c.mu.Unlock()
-			return 0, errClosedStream
+			return nil, errClosedStream
 		}
 	case s.received:
 		fault = errEnded
@@ -447,22 +506,13 @@ func (c *conn) beginData(h h2.FrameHeader, rest []byte) (n int, err error) {
 		if fault == nil && s != nil && d.end {
 			s.endLocked()
 		}
-	} else {
-		c.returnLocked(s, h.Length-d.left)
-		if d.left == 0 && d.end {
-			s.endLocked()
-		}
+		return fault, nil
 	}
-	c.mu.Unlock()
-	c.data = d
-	if fault != nil {
-		return n, c.streamFault(h.Stream, fault)
+	c.returnLocked(s, h.Length-d.left)
+	if d.left == 0 && d.end {
+		s.endLocked()
 	}
-	if d.left == 0 && !d.end || d.stream == 0 {
-		return n, c.spend(h2.CostEmpty)
-	}
-	c.budget.Earn(h2.EarnData)
-	return n, nil
+	return nil, nil
 }
 
 // takeData takes in what b holds of the DATA frame, and returns how much that is.
@@ -472,18 +522,7 @@ func (c *conn) takeData(b []byte) int {
 	if n > 0 {
 		d.left -= n
 		if d.stream != 0 {
-			c.mu.Lock()
-			s := c.streams[d.stream]
-			if s == nil || s.over {
-				c.returnLocked(nil, n)
-			} else {
-				s.in = append(s.in, b[:n]...)
-				s.bodyCond.Signal()
-			}
-			if s != nil && d.left == 0 && d.end {
-				s.endLocked()
-			}
-			c.mu.Unlock()
+			c.keepData(b[:n])
 		}
 	}
 	pad := min(len(b)-n, d.padding)
@@ -492,6 +531,22 @@ func (c *conn) takeData(b []byte) int {
 		n += pad
 	}
 	return n
+}
+
+// keepData gives what has come of the DATA frame to its stream, if there still is one.
+func (c *conn) keepData(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.streams[c.data.stream]
+	if s == nil || s.over {
+		c.returnLocked(nil, len(b))
+	} else {
+		s.in = append(s.in, b...)
+		s.bodyCond.Signal()
+	}
+	if s != nil && c.data.left == 0 && c.data.end {
+		s.endLocked()
+	}
 }
 
 // returnLocked books what has been passed on of the data of a stream, or dropped, and tells the client when that is worth

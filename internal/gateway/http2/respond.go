@@ -177,12 +177,14 @@ func (s *stream) Gone() bool { return s.gone.Load() || s.c.gone.Load() }
 func (s *stream) Inform(status int, head *exchange.Head) error {
 	s.block = h2.AppendStatus(s.block[:0], status)
 	s.block = h2.AppendHead(s.block, head, exchange.HopByHop|1<<exchange.IDContentLength)
-	answered := s.answered
-	err := s.send(s.block, nil, false)
+	defer s.setAnswered(s.answered)
+	return s.send(s.block, nil, false)
+}
+
+func (s *stream) setAnswered(answered bool) {
 	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
 	s.answered = answered
-	s.c.mu.Unlock()
-	return err
 }
 
 // send hands over a header block, a piece of the body, or both, to be written; end ends the stream. It waits for room and

@@ -1,8 +1,6 @@
 package http2
 
 import (
-	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,8 +104,10 @@ func (c *conn) hurryLocked() {
 	}
 }
 
-// giveBackLocked makes a stream free again.
-func (c *conn) giveBackLocked(s *stream) {
+// giveBack makes a stream free again that has not begun.
+func (c *conn) giveBack(s *stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.active--
 	c.freeLocked(s)
 }
@@ -174,15 +174,9 @@ func (s *stream) check(fault *h2.Fault) {
 // start has the request served.
 func (s *stream) start() { s.wake <- true }
 
-// serve serves one request, and tells whether s can serve another. It is the one place that recovers: what panics is a
-// fault of the gateway, and costs the stream.
+// serve serves one request, and tells whether s can serve another. What panics is a fault of the gateway, and costs the stream.
 func (s *stream) serve() (again bool) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.panicked(v)
-			again = false
-		}
-	}()
+	defer s.c.srv.guard.Catch("serving a stream", s.panicked) // then again is false
 	x := &s.x
 	if err := s.accept(); err != nil {
 		s.refuse(err)
@@ -236,13 +230,9 @@ func (s *stream) finish() bool {
 }
 
 // panicked lets go of what the exchange may hold. The memory is not used again.
-func (s *stream) panicked(v any) {
+func (s *stream) panicked() {
 	c := s.c
-	c.srv.metrics.panics.Inc()
-	c.srv.Log.Error("serving a stream panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-	if call, ok := s.x.Call.(exchange.Source); ok {
-		call.Close()
-	}
+	s.x.Abandon()
 	s.x.Code = exchange.Internal
 	s.x.Duration = time.Since(s.x.Start)
 	c.srv.Handler.Done(&s.x)
@@ -278,9 +268,17 @@ func (s *stream) abandonLocked() {
 	}
 	s.dead = true
 	s.gone.Store(true)
-	s.x.Cancel()
 	s.bodyCond.Broadcast()
 	s.sendCond.Broadcast()
+	s.x.Cancel() // last, as it calls what is not known here
+}
+
+// end is called when the client has ended the stream with trailers.
+func (s *stream) end(trailers bool) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.hasTrailers = trailers
+	s.endLocked()
 }
 
 // endLocked is called when the client has ended the stream.

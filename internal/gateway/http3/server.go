@@ -21,6 +21,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange"
 	"hansa.dev/hansa/internal/gateway/ingress"
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 // Timeouts bound what a client may take its time for. Zero values mean the defaults.
@@ -100,6 +101,7 @@ func (o *Options) setDefaults() error {
 type Server struct {
 	opts    Options
 	metrics *metrics
+	guard   *guard.Guard
 	http    *qhttp3.Server
 	works   sync.Pool // of *stream
 	terms   atomic.Pointer[terms]
@@ -139,6 +141,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, metrics: newMetrics(o.Registerer), clients: map[*client]struct{}{}, closed: make(chan struct{}), served: make(chan struct{})}
+	s.guard = guard.New(o.Log, s.metrics.panics)
 	s.Reconfigure(o)
 	s.http = &qhttp3.Server{
 		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: o.MaxHead, IdleTimeout: o.Timeouts.Idle,

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -92,14 +90,11 @@ func (c *client) end() {
 // exchange serves the exchange. What panics here is a fault of the gateway and costs the request.
 func (st *stream) exchange() {
 	x := &st.x
-	defer func() {
-		if v := recover(); v != nil {
-			st.srv.metrics.panics.Inc()
-			st.srv.opts.Log.Error("serving a request panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-			x.Code, st.aborted = exchange.Internal, true
-			st.done()
-		}
-	}()
+	defer st.srv.guard.Catch("serving a request", func() {
+		x.Abandon()
+		x.Code, st.aborted = exchange.Internal, true
+		st.done()
+	})
 	if err := st.begin(); err != nil {
 		fault, ok := errors.AsType[*exchange.Fault](err)
 		if !ok {

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hansa.dev/hansa/internal/telemetry"
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 // Options configure a Listener.
@@ -42,6 +43,8 @@ type Options struct {
 	// Refuse, if not nil, tells the client of one connection that there are too many, and closes it. It is called for a
 	// few at a time; further ones are just closed.
 	Refuse func(net.Conn)
+	// Guard catches what panics within Serve and Refuse, at the price of the connection. Default: nothing does.
+	Guard *guard.Guard
 	// Log receives what happens to the listener. Default: nothing is logged.
 	Log *slog.Logger
 	// Registerer receives the metrics. Default: none are kept.
@@ -170,6 +173,7 @@ func (l *Listener) take(ctx context.Context, c net.Conn) {
 		l.metrics.accepted.Inc()
 		l.serving.Go(func() {
 			defer l.open.Add(-1)
+			defer l.opts.Guard.Catch("serving a connection", func() { _ = c.Close() })
 			if c := l.introduced(ctx, c); c != nil {
 				l.opts.Serve(c)
 			}
@@ -187,6 +191,7 @@ func (l *Listener) take(ctx context.Context, c net.Conn) {
 	}
 	l.serving.Go(func() {
 		defer l.refusing.Add(-1)
+		defer l.opts.Guard.Catch("refusing a connection", func() { _ = c.Close() })
 		l.opts.Refuse(c)
 	})
 }

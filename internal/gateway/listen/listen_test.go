@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 // run starts a listener on loopback and stops it with the test.
@@ -180,4 +182,36 @@ func TestOutOfFiles(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	})
+}
+
+// TestPanic has serving a connection panic: it is closed, and others are served.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	var panicked atomic.Bool
+	l := run(t, Options{Name: "http", MaxConns: 1, Guard: guard.New(slog.New(slog.DiscardHandler), nil), Serve: func(c net.Conn) {
+		if panicked.CompareAndSwap(false, true) {
+			panic("on purpose")
+		}
+		echo(c)
+	}})
+	if n, err := dial(t, l).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("%d, %v", n, err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(10 * time.Second); l.Connections() > 0; {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("the connection is still counted")
+		}
+	}
+	c := dial(t, l)
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	c.Close()
 }

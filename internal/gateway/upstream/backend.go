@@ -357,6 +357,7 @@ var (
 	errBreakPending     = &exchange.Fault{Code: exchange.UpstreamBusy, Detail: "circuitBreaker.maxPending is reached"}
 	errBreakRequests    = &exchange.Fault{Code: exchange.UpstreamBusy, Detail: "circuitBreaker.maxRequests is reached"}
 	errPendingTimeout   = &exchange.Fault{Code: exchange.UpstreamBusy, Detail: "no connection came free in time"}
+	errInternal         = &exchange.Fault{Code: exchange.Internal}
 	errNone             = &exchange.Fault{Code: exchange.UpstreamNone, Detail: "no endpoint is healthy"}
 	errTimeout          = &exchange.Fault{Code: exchange.UpstreamTimeout}
 	errReset            = &exchange.Fault{Code: exchange.UpstreamReset}
@@ -365,6 +366,7 @@ var (
 	errClientGone       = &exchange.Fault{Code: exchange.ClientGone}
 	errTooLarge         = &exchange.Fault{Code: exchange.BadRequestBodyTooLarge, Detail: "the body is longer than this API takes"}
 	errBuffer           = &exchange.Fault{Code: exchange.BadRequestBodyTooLarge, Detail: "the body is longer than can be sent without telling its length first"}
+	errPanicked         = errors.New("it panicked, which is a fault of the gateway")
 	errIncomplete       = errors.New("the response ended before its head was complete")
 	errSwitch           = errors.New("the backend switched protocols without being asked to")
 	errBackwards        = errors.New("the backend sent too many informational responses")

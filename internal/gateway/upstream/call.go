@@ -506,6 +506,16 @@ func (c *call) Close() {
 	c.body.Release()
 }
 
+// Abandon lets go of everything, in whatever state the call is.
+func (c *call) Abandon() {
+	if c.mux != nil {
+		c.mux.drop()
+	}
+	c.abandon()
+	c.over()
+	c.body.Release()
+}
+
 // finish gives the connection back after the last byte of the response.
 func (c *call) finish() {
 	defer c.over()

@@ -52,7 +52,7 @@ func (e *endpoint) runChecks(ctx context.Context, s *settings) {
 			return
 		}
 		check, cancel := context.WithTimeout(ctx, timeout)
-		err := p.Check(check)
+		err := e.backend.registry.try("checking an endpoint", func() error { return p.Check(check) })
 		cancel()
 		if ctx.Err() != nil {
 			return

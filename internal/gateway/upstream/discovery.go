@@ -46,7 +46,11 @@ func (b *Backend) discover(ctx context.Context, task *discoveryTask, d *snapshot
 	failures := 0
 	for {
 		lookup, cancel := context.WithTimeout(ctx, lookupTime)
-		answer, err := r.Lookup(lookup, resolve.Query{Name: d.Name, SRV: d.SRV, Port: d.Port, Family: d.Family})
+		var answer resolve.Answer
+		err := b.registry.try("looking up endpoints", func() (err error) {
+			answer, err = r.Lookup(lookup, resolve.Query{Name: d.Name, SRV: d.SRV, Port: d.Port, Family: d.Family})
+			return err
+		})
 		cancel()
 		if ctx.Err() != nil {
 			return

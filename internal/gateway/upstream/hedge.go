@@ -150,7 +150,7 @@ func (r *race) start(c *call, first *shadow) *shadow {
 
 func (r *race) run(s *shadow, second bool) {
 	b := r.backend
-	src, f := b.run(s.call, r.table)
+	src, f := r.response(s)
 	if second {
 		b.hedged.Add(-1)
 	}
@@ -174,6 +174,13 @@ func (r *race) run(s *shadow, second bool) {
 	}
 }
 
+// response gets the response to a copy.
+func (r *race) response(s *shadow) (src exchange.Source, f *exchange.Fault) {
+	f = errInternal // unless it comes to its end
+	defer r.backend.registry.opts.Guard.Catch("a copy of a request", s.x.Abandon)
+	return r.backend.run(s.call, r.table)
+}
+
 // cancel ends the copies that are still under way.
 func (r *race) cancel(winner *shadow) {
 	r.mu.Lock()
@@ -193,14 +200,14 @@ func (r *race) adopt(c *call, res runner) exchange.Source {
 	x.Status, x.Endpoint, x.Tries = y.Status, y.Endpoint, x.Tries+y.Tries
 	sc := res.copy.call
 	sc.x, sc.down = x, c.down
-	return &adopted{Source: res.src, registry: r.backend.registry, copy: res.copy}
+	return &adopted{Source: res.src, call: c, copy: res.copy}
 }
 
 // adopted is the body of the response that a copy got.
 type adopted struct {
 	exchange.Source
-	registry *Registry
-	copy     *shadow
+	call *call
+	copy *shadow
 }
 
 // Close implements exchange.Source.
@@ -209,6 +216,7 @@ func (a *adopted) Close() {
 		return
 	}
 	a.Source.Close()
-	a.registry.keepShadow(a.copy)
+	a.call.over()
+	a.call.backend.registry.keepShadow(a.copy)
 	a.copy = nil
 }

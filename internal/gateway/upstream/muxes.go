@@ -139,6 +139,7 @@ func (p *muxes) begin(c *call, have int) int {
 func (p *muxes) dial(c *call, m *muxCall, auto bool) error {
 	e, s := p.endpoint, c.settings
 	o := &e.backend.registry.opts
+	defer p.dialled()
 	conn, err := e.dialWith(c, s.tls2)
 	if err == nil && !conn.plain {
 		switch t := conn.stream.(*tls.Conn); {
@@ -152,8 +153,6 @@ func (p *muxes) dial(c *call, m *muxCall, auto bool) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer p.change()
-	p.dialing = false
 	if err != nil {
 		e.backend.cannotConnect(e, err)
 		return errConnect
@@ -166,18 +165,27 @@ func (p *muxes) dial(c *call, m *muxCall, auto bool) error {
 	n := &muxConn{made: c.now()}
 	n.Conn = mux.New(mux.Options{
 		TCP: &conn.tcp, Stream: conn.stream, Sweeper: o.Sweeper, Bodies: o.Bodies, Limits: s.limits, Write: s.idle, Ping: keepalive,
-		Changed: p.change,
+		Changed: p.change, Guard: o.Guard,
 	})
 	if p.closed {
 		n.Close()
 	}
 	p.conns = append(slices.Clone(p.conns), n)
 	e.backend.registry.tasks.Go(func() {
+		defer e.pool.forget()
+		defer p.remove(n)
+		defer o.Guard.Catch("reading a connection to a backend", func() { _ = conn.tcp.Close() })
 		n.Serve()
-		p.remove(n)
-		e.pool.forget()
 	})
 	return nil
+}
+
+// dialled says that nobody is making a connection any more.
+func (p *muxes) dialled() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialing = false
+	p.change()
 }
 
 func (p *muxes) remove(conn *muxConn) {

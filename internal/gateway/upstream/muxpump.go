@@ -20,14 +20,21 @@ type muxPump struct {
 func (m *muxCall) start() {
 	m.pumping = true
 	m.over.Store(false)
-	go func() {
-		if f := m.relay(); f != nil {
+	go m.run()
+}
+
+func (m *muxCall) run() {
+	f := errInternal // unless it comes to its end
+	defer func() {
+		if f != nil {
 			m.broken.Store(f)
 			m.stream.Interrupt() // the call need not wait for a response any more
 		}
 		m.over.Store(true)
 		m.done <- struct{}{}
 	}()
+	defer m.call.backend.registry.opts.Guard.Catch("passing on the body of a request", nil)
+	f = m.relay()
 }
 
 // running tells whether the body is still being passed on.

@@ -223,13 +223,19 @@ func (e *endpoint) dialWith(c *call, cfg *tls.Config) (*conn, error) {
 	begin := time.Now()
 	e.dials.Add(1)
 	o := &e.backend.registry.opts
+	made := false
+	defer func() {
+		if !made {
+			e.pool.forget()
+		}
+	}()
 	conn, err := e.connect(ctx, s, cfg, c.client)
 	e.connectNanos.Add(uint64(time.Since(begin)))
 	if err != nil {
-		e.pool.forget()
 		e.refused(o.Sweeper.Now())
 		return nil, err
 	}
+	made = true
 	conn.made = o.Sweeper.Now()
 	e.connected()
 	return conn, nil

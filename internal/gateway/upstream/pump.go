@@ -83,20 +83,23 @@ func (p *pump) stop() {
 }
 
 func (p *pump) run(conn *conn) {
-	var f *exchange.Fault
+	f := errInternal // unless it comes to its end
+	defer func() {
+		if f != nil {
+			p.fault.Store(f)
+		}
+		p.over.Store(true)
+		if f != nil {
+			conn.tcp.Interrupt() // the call need not wait for a response any more
+		}
+		p.done <- struct{}{}
+	}()
+	defer p.call.backend.registry.opts.Guard.Catch("passing on the body of a request", nil)
 	if p.call.tunnel {
 		f = p.relayTunnel(conn)
 	} else {
 		f = p.relay(conn)
 	}
-	if f != nil {
-		p.fault.Store(f)
-	}
-	p.over.Store(true)
-	if f != nil {
-		conn.tcp.Interrupt() // the call need not wait for a response any more
-	}
-	p.done <- struct{}{}
 }
 
 // relay passes the body on. It returns what is wrong with the body; that the backend takes no more of it is not an

@@ -17,6 +17,7 @@ import (
 
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/snapshot"
+	"hansa.dev/hansa/internal/x/guard"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -28,6 +29,8 @@ type Options struct {
 	Bodies *h1.Pool
 	// Log receives what happens to endpoints. Default: nothing is logged.
 	Log *slog.Logger
+	// Guard is told of what panics in the background, which then costs one connection, copy or check. Default: one that logs.
+	Guard *guard.Guard
 	// Registerer receives the metrics. Default: none are kept.
 	Registerer prometheus.Registerer
 	// Dial makes connections. Default: that of a net.Dialer.
@@ -66,6 +69,9 @@ func New(o Options) (*Registry, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Guard == nil {
+		o.Guard = guard.New(o.Log, nil)
+	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
@@ -81,6 +87,13 @@ func New(o Options) (*Registry, error) {
 		}
 	}
 	return r, nil
+}
+
+// try runs f, which is named by what; if it panics that is an error.
+func (r *Registry) try(what string, f func() error) (err error) {
+	err = errPanicked
+	defer r.opts.Guard.Catch(what, nil)
+	return f()
 }
 
 // shadow returns memory for a copy of a request.
@@ -115,16 +128,21 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-ticker.C:
 			now := r.opts.Sweeper.Now()
 			for _, b := range r.list() {
-				t := b.table.Load()
-				for _, p := range t.places {
-					p.pool.prune(now, t.settings.idleTimeout)
-					p.muxes.prune(now, t.settings.idleTimeout, t.settings.maxAge)
-				}
-				if t.settings.content.Outliers != nil {
-					b.judge(now)
-				}
+				_ = r.try("tending a backend", func() error { b.tend(now); return nil }) // what failed is tried again
 			}
 		}
+	}
+}
+
+// tend closes connections that have been idle for too long, and judges outliers.
+func (b *Backend) tend(now time.Duration) {
+	t := b.table.Load()
+	for _, p := range t.places {
+		p.pool.prune(now, t.settings.idleTimeout)
+		p.muxes.prune(now, t.settings.idleTimeout, t.settings.maxAge)
+	}
+	if t.settings.content.Outliers != nil {
+		b.judge(now)
 	}
 }
 

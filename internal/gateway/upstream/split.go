@@ -147,6 +147,7 @@ func (m *mirror) copy(x *exchange.Exchange) {
 	counts.sent.Add(1)
 	r.tasks.Go(func() {
 		defer counts.underway.Add(-1)
+		defer r.opts.Guard.Catch("a copy of a request", s.x.Abandon)
 		src, v := m.to.Call(&s.x, &s.down)
 		if v == exchange.Continue {
 			for n := 0; n < maxRead; {

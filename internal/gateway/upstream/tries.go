@@ -198,8 +198,10 @@ func (l *limited) Next() (exchange.Chunk, error) {
 
 // Close implements exchange.Source.
 func (l *limited) Close() {
-	l.Source.Close()
-	l.Source = nil
+	if l.Source != nil {
+		l.Source.Close()
+		l.Source = nil
+	}
 }
 
 // count counts a fault of the endpoint that answered last.

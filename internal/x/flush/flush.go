@@ -7,6 +7,7 @@
 package flush
 
 import (
+	"errors"
 	"runtime"
 	"sync"
 )
@@ -20,8 +21,10 @@ type Buffer struct {
 	Write func(p []byte) error
 	// Taken is called, with Mu, when what was in Out is about to be written, so that there is room in it again.
 	Taken func()
-	// Failed is called, with Mu, when Write has failed. Nothing is written after that.
+	// Failed is called, with Mu, when Write has failed or something has panicked. Nothing is written after that.
 	Failed func(error)
+	// Guard catches what panics in the goroutine: a guard.Guard. Default: nothing does.
+	Guard Guard
 	// Keep bounds the memory that is kept. 0: all of it is.
 	Keep int
 
@@ -33,6 +36,11 @@ type Buffer struct {
 	running, idle bool
 	ending        int // calls of End
 	broken        bool
+}
+
+// Guard ends a panic, by a method that is deferred: then is called after it.
+type Guard interface {
+	Catch(what string, then func())
 }
 
 // Kick has what is in Out written. It requires Mu.
@@ -82,6 +90,13 @@ func (b *Buffer) Swap(out, writing []byte) (oldOut, oldWriting []byte) {
 func (b *Buffer) run() {
 	b.Mu.Lock()
 	defer b.Mu.Unlock()
+	defer func() {
+		b.running = false
+		b.cond.Broadcast()
+	}()
+	if b.Guard != nil {
+		defer b.Guard.Catch("writing to a connection", func() { b.fail(errPanicked) })
+	}
 	for {
 		for len(b.Out) == 0 && b.ending == 0 {
 			b.idle = true
@@ -98,19 +113,32 @@ func (b *Buffer) run() {
 		if b.Taken != nil {
 			b.Taken()
 		}
-		b.Mu.Unlock()
-		err := b.Write(b.writing)
-		b.Mu.Lock()
+		err := b.write()
 		if b.Keep > 0 && cap(b.writing) > b.Keep {
 			b.writing = nil
 		}
-		if err != nil && !b.broken {
-			b.Break()
-			if b.Failed != nil {
-				b.Failed(err)
-			}
+		if err != nil {
+			b.fail(err)
 		}
 	}
-	b.running = false
-	b.cond.Broadcast()
+}
+
+// write writes what was taken out, without Mu.
+func (b *Buffer) write() error {
+	b.Mu.Unlock()
+	defer b.Mu.Lock()
+	return b.Write(b.writing)
+}
+
+var errPanicked = errors.New("writing panicked")
+
+// fail says that nothing can be written any more, and why.
+func (b *Buffer) fail(err error) {
+	if b.broken {
+		return
+	}
+	b.Break()
+	if b.Failed != nil {
+		b.Failed(err)
+	}
 }

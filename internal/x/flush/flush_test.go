@@ -2,11 +2,14 @@ package flush
 
 import (
 	"errors"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 func TestBuffer(t *testing.T) {
@@ -108,4 +111,37 @@ func TestKickWhileEnding(t *testing.T) {
 	}
 	stop.Store(true)
 	kickers.Wait()
+}
+
+// TestPanic has writing panic, and what is called before it: the connection is lost, with no lock held and nobody left waiting.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"Write", "Taken"} {
+		var mu sync.Mutex
+		var failed atomic.Int32
+		b := Buffer{Mu: &mu, Guard: guard.New(slog.New(slog.DiscardHandler), nil), Failed: func(error) { failed.Add(1) }}
+		b.Write = func([]byte) error {
+			if where == "Write" {
+				panic("on purpose")
+			}
+			return nil
+		}
+		b.Taken = func() {
+			if where == "Taken" {
+				panic("on purpose")
+			}
+		}
+		mu.Lock()
+		b.Out = append(b.Out, 'x')
+		b.Kick()
+		b.End()
+		broken := b.Broken()
+		b.Out = append(b.Out, 'x')
+		b.Kick()
+		b.End()
+		mu.Unlock()
+		if !broken || failed.Load() != 1 || len(b.Out) != 0 {
+			t.Errorf("%s: broken is %v, Failed was called %d times, %d bytes wait", where, broken, failed.Load(), len(b.Out))
+		}
+	}
 }

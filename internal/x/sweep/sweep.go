@@ -41,11 +41,20 @@ func (timeout) Error() string   { return "the connection has been silent for too
 func (timeout) Timeout() bool   { return true }
 func (timeout) Temporary() bool { return true }
 
+// Guard ends a panic, by a method that is deferred: then, if it is not nil, is called after it.
+type Guard interface {
+	Catch(what string, then func())
+}
+
 // shards keeps adding and removing connections from waiting for a sweep over all others.
 const shards = 16
 
 // Sweeper looks after the deadlines of connections. Make it with New and run it with Run.
 type Sweeper struct {
+	// Guard catches what panics when an alarm rings, so that all others are still looked after: a guard.Guard. Set it before
+	// Run. Default: nothing does.
+	Guard Guard
+
 	base   time.Time
 	now    atomic.Int64 // since base; as of the last tick
 	next   atomic.Uint32
@@ -117,12 +126,19 @@ func (s *Sweeper) sweep() {
 			c.expire(now)
 		}
 		for _, ring := range sh.ring {
-			ring()
+			s.ring(ring)
 		}
 		clear(sh.due)
 		clear(sh.ring)
 		sh.due, sh.ring = sh.due[:0], sh.ring[:0]
 	}
+}
+
+func (s *Sweeper) ring(ring func()) {
+	if s.Guard != nil {
+		defer s.Guard.Catch("an alarm", nil)
+	}
+	ring()
 }
 
 func past(deadline, now int64) bool { return 0 < deadline && deadline <= now }

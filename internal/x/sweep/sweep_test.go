@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hansa.dev/hansa/internal/x/guard"
 )
 
 // start runs a Sweeper over one end of a pipe, in fake time, and returns both ends.
@@ -156,4 +159,31 @@ func BenchmarkArm(b *testing.B) {
 	}
 	there.Close()
 	c.Close()
+}
+
+// TestPanic has an alarm panic: the others ring.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		s.Guard = guard.New(slog.New(slog.DiscardHandler), nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = s.Run(ctx) }()
+		var alarms [2 * shards]Alarm
+		rung := 0
+		for i := range alarms {
+			s.AddAlarm(&alarms[i], func() {
+				rung++
+				panic("on purpose")
+			})
+			alarms[i].Arm(time.Second)
+		}
+		time.Sleep(2 * time.Second)
+		cancel()
+		<-done
+		if rung != len(alarms) {
+			t.Errorf("%d of %d alarms have rung", rung, len(alarms))
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/exchange/h2"
 	"hansa.dev/hansa/internal/x/flush"
+	"hansa.dev/hansa/internal/x/guard"
 	"hansa.dev/hansa/internal/x/sweep"
 )
 
@@ -48,6 +49,8 @@ type Options struct {
 	// Ping is after how long a silence the backend is asked whether it is still there while requests wait for it, and how
 	// long it may take to answer.
 	Ping time.Duration
+	// Guard catches what panics while frames are written, at the price of the connection. Who runs Serve sees to the rest.
+	Guard *guard.Guard
 	// Changed is called when the connection can take more requests than before, or will take no more, with the locks of the
 	// connection held.
 	Changed func()
@@ -122,7 +125,7 @@ func New(o Options) *Conn {
 	}
 	c.budget.Reset(o.Sweeper.Now())
 	c.heard = o.Sweeper.Now()
-	c.w = flush.Buffer{Mu: &c.mu, Write: c.write, Taken: c.wakeWaitersLocked, Failed: c.failedLocked, Keep: keepOut}
+	c.w = flush.Buffer{Mu: &c.mu, Write: c.write, Taken: c.wakeWaitersLocked, Failed: c.failedLocked, Guard: o.Guard, Keep: keepOut}
 	o.TCP.Owner = c
 	_, _ = o.TCP.Send(nil) // prepares for sending from another goroutine
 	o.Sweeper.AddAlarm(&c.alarm, c.ping)
@@ -207,7 +210,19 @@ func (c *Conn) fail(err error) {
 
 // end lets go of everything.
 func (c *Conn) end() {
+	c.endStreams()
+	c.alarm.Remove()
+	_ = c.opts.TCP.Close() // nothing is lost that was not lost before
+	if c.large != nil {
+		c.opts.Bodies.Put(c.large)
+	}
+	c.opts.Changed()
+}
+
+// endStreams ends what is under way. What has been said to the backend arrives.
+func (c *Conn) endStreams() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.away = true
 	for id, s := range c.streams {
 		delete(c.streams, id)
@@ -215,15 +230,8 @@ func (c *Conn) end() {
 	}
 	// A backend that has stopped reading must not hold this up. The sweeper may have ended already.
 	cut := time.AfterFunc(farewell, func() { _ = c.opts.TCP.Conn.Close() })
+	defer cut.Stop()
 	c.w.End()
-	cut.Stop()
-	c.mu.Unlock()
-	c.alarm.Remove()
-	_ = c.opts.TCP.Close() // nothing is lost that was not lost before
-	if c.large != nil {
-		c.opts.Bodies.Put(c.large)
-	}
-	c.opts.Changed()
 }
 
 // write writes frames to the backend.

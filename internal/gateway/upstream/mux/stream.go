@@ -306,7 +306,15 @@ func (s *Stream) Close() {
 	if c == nil {
 		return
 	}
+	s.close(c)
+	s.alarm.Remove()
+	s.at.Store(nil)
+	c.opts.Changed()
+}
+
+func (s *Stream) close(c *Conn) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	s.opened = false
 	if c.streams[s.id] == s {
 		delete(c.streams, s.id)
@@ -329,10 +337,6 @@ func (s *Stream) Close() {
 		s.err = ErrReset
 	}
 	s.cond.Broadcast()
-	c.mu.Unlock()
-	s.alarm.Remove()
-	s.at.Store(nil)
-	c.opts.Changed()
 }
 
 // Abort ends the request from this end, with whoever waits in Send. Close must follow.
