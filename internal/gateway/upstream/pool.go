@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -27,6 +28,7 @@ type pool struct {
 // conn is a connection to an endpoint.
 type conn struct {
 	tcp    sweep.Conn
+	base   *base                // between tcp and TLS; nil without
 	stream io.ReadWriter        // on top of tcp
 	plain  bool                 // stream is tcp
 	waker  exchange.Interrupter // tcp; it never changes, since who cancels an exchange may look at it late
@@ -91,10 +93,11 @@ func (p *pool) take(c *call, fresh bool) (*conn, *exchange.Fault) {
 		p.idle = p.idle[:len(p.idle)-1]
 		p.mu.Unlock()
 		// What the backend has sent without being asked would be taken for the response, and what it has closed fails. A look
-		// finds both; it costs a system call, so most connections that were used in this very tick are spared it.
+		// finds both; it costs a system call, so most connections that were used in this very tick are spared it. Those of
+		// TLS are not: what comes with a response is read with it, and nobody else would ever find it.
 		idle := now - conn.since
 		if !fresh && conn.client == c.client && (s.maxAge <= 0 || now-conn.made < s.maxAge) &&
-			(idle <= 0 && !once && !conn.doubt || idle < s.idleTimeout && conn.tcp.Quiet()) {
+			(idle <= 0 && !once && !conn.doubt && conn.plain || idle < s.idleTimeout && conn.quiet()) {
 			conn.reused = true
 			return conn, nil
 		}
@@ -117,7 +120,7 @@ func (p *pool) put(c *conn, s *settings, now time.Duration) {
 	c.tcp.Owner = nil
 	c.uses++
 	b := p.endpoint.backend
-	if c.doubt && b.pending.Load() > 0 && !c.tcp.Quiet() {
+	if (c.doubt || !c.plain) && b.pending.Load() > 0 && !c.quiet() {
 		p.drop(c)
 		return
 	}
@@ -260,13 +263,43 @@ func (e *endpoint) connect(ctx context.Context, s *settings, cfg *tls.Config, cl
 	if cfg == nil {
 		return c, nil
 	}
-	tc := tls.Client(&c.tcp, e.tlsConfig(cfg))
+	c.base = &base{Conn: &c.tcp}
+	tc := tls.Client(c.base, e.tlsConfig(cfg))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = c.tcp.Close()
 		return nil, err
 	}
 	c.stream, c.plain = tc, false
 	return c, nil
+}
+
+// base is what a connection of TLS reads from.
+type base struct {
+	*sweep.Conn
+	dry bool // there is nothing to read
+	one [1]byte
+}
+
+// Read implements io.Reader.
+func (b *base) Read(p []byte) (int, error) {
+	if b.dry {
+		return 0, sweep.ErrTimeout // which TLS survives
+	}
+	return b.Conn.Read(p)
+}
+
+// quiet tells whether there is nothing to read, not even the end: neither on the connection nor in what TLS has read of it.
+func (c *conn) quiet() bool {
+	if !c.tcp.Quiet() {
+		return false
+	}
+	if c.plain {
+		return true
+	}
+	c.base.dry = true
+	n, err := c.stream.Read(c.base.one[:])
+	c.base.dry = false
+	return n == 0 && errors.Is(err, sweep.ErrTimeout)
 }
 
 // tlsConfig returns the settings of TLS for the endpoint.
