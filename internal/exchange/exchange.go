@@ -131,6 +131,11 @@ type Exchange struct {
 
 // Interrupter wakes a goroutine that waits for a connection. Waking it without need does no harm: it looks around
 // and goes on waiting.
+//
+// Interrupt is called by Cancel, and so with the locks that an engine cancels with: it must not block; of the engine's methods it
+// may call StopBody alone; and a lock that it takes must never be held by whoever calls an engine. It may also come late, when
+// something else is waited on, or when the exchange has ended: what it wakes must still be there, or be something that does not
+// mind.
 type Interrupter interface {
 	Interrupt()
 }
@@ -207,8 +212,9 @@ func (x *Exchange) Extend(v View, parts ...[]byte) View {
 	return View(x.scratch[from:len(x.scratch):len(x.scratch)])
 }
 
-// Cancel ends the exchange from outside: its client is gone, or its API. Any goroutine may call it. Who works on the
-// exchange notices at the latest when it next waits.
+// Cancel ends the exchange from outside: its client is gone, or its API. Any goroutine may call it, also with locks held that the
+// methods of Down take, but for StopBody, which then must do without. Who works on the exchange notices at the latest when it
+// next waits.
 func (x *Exchange) Cancel() {
 	x.cancelled.Store(true)
 	if w := x.waiting.Load(); w != nil {
@@ -228,8 +234,9 @@ func (x *Exchange) Abandon() {
 // Cancelled tells whether Cancel was called.
 func (x *Exchange) Cancelled() bool { return x.cancelled.Load() }
 
-// WaitOn names the connection that Cancel wakes from now on; nil for none. It returns false if the exchange has been
-// cancelled. Who waits need not call it before waiting becomes long, a second or so: it looks at Cancelled then.
+// WaitOn names the connection that Cancel wakes from now on; nil for none. See Interrupter for what is asked of it. It returns
+// false if the exchange has been cancelled. Who waits need not call it before waiting becomes long, a second or so: it looks at
+// Cancelled then.
 func (x *Exchange) WaitOn(w *Interrupter) bool {
 	x.waiting.Store(w)
 	return !x.cancelled.Load()

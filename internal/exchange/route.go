@@ -85,7 +85,8 @@ type Down interface {
 	Abort(x *Exchange)
 	// Gone looks whether the client is still there. It costs a system call: ask once a second, not more.
 	Gone() bool
-	// StopBody makes a pending call of x.Body.Next, and every later one, fail. Any goroutine may call it.
+	// StopBody makes a pending call of x.Body.Next, and every later one, fail. Any goroutine may call it, also one that is in
+	// Exchange.Cancel: an engine that cancels with a lock held must not need it then.
 	StopBody()
 }
 

@@ -154,6 +154,7 @@ func (c *conn) serve() {
 			return
 		}
 		c.next()
+		c.regular = true
 		if c.filled == 0 {
 			c.awaitRequest()
 		}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"testing"
+
+	"hansa.dev/hansa/internal/exchange"
 )
 
 // TestDismissed takes Leave back while a response is under way that CloseIdle has found: its client must be told that the
@@ -33,5 +35,32 @@ func TestDismissed(t *testing.T) {
 	answer <- true
 	if res := c.receive("GET"); res.body != "ok" || !res.Close {
 		t.Errorf("%q, closed: %t; want ok, closed", res.body, res.Close)
+	}
+}
+
+// TestCloseIdleAfterBody closes connections that are idle, whatever the request before was.
+func TestCloseIdleAfterBody(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+	} {
+		g := start(t, nil, setup{serve: func(x *exchange.Exchange, d exchange.Down) bool {
+			if x.Body != nil {
+				_, _ = exchange.ReadAll(nil, x.Body, 100)
+			}
+			x.Answer(200, []byte("ok"))
+			d.Respond(x, nil)
+			return true
+		}})
+		c := g.dial(t)
+		c.send(in)
+		if res := c.receive("POST"); res.body != "ok" || res.Close {
+			t.Fatalf("%q, closed: %t", res.body, res.Close)
+		}
+		eventually(t, func() bool {
+			g.server.CloseIdle()
+			return g.server.Connections() == 0
+		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -612,4 +613,54 @@ func TestDrainKeepsNobodyWaiting(t *testing.T) {
 	}
 	close(release)
 	busy.Wait()
+}
+
+// late is something to wait on whose waker comes so late that the exchange is over, and then stops the request's body.
+type late struct {
+	down exchange.Down
+	over chan struct{}
+	woke chan struct{}
+}
+
+func (l late) Interrupt() {
+	<-l.over
+	l.down.StopBody()
+	close(l.woke)
+}
+
+// TestLateCancellation has the client leave just when the exchange ends.
+func TestLateCancellation(t *testing.T) {
+	t.Parallel()
+	l := late{over: make(chan struct{}), woke: make(chan struct{})}
+	r := start(t, http3.Options{}, func(x *exchange.Exchange, d exchange.Down) {
+		if x.Path.String() != "/leave" {
+			tell(x, d)
+			return
+		}
+		l.down = d
+		var i exchange.Interrupter = l
+		x.WaitOn(&i)
+		for !x.Cancelled() {
+			runtime.Gosched()
+		}
+		d.Abort(x)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	req, err := http.NewRequestWithContext(ctx, "GET", r.url+"/leave", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := r.client.Do(req); err == nil {
+		resp.Body.Close()
+	}
+	<-r.done
+	for range 3 { // by now nothing is left of it
+		r.do(t, "GET", "/", nil)
+	}
+	close(l.over)
+	<-l.woke
+	if resp, _ := r.do(t, "GET", "/", nil); resp.StatusCode != 200 {
+		t.Errorf("afterwards: %s", resp.Status)
+	}
 }

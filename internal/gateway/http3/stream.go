@@ -72,8 +72,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	stop := context.AfterFunc(r.Context(), st.x.Cancel)
 	st.exchange()
 	aborted := st.aborted
-	st.r, st.w, st.ctrl, st.client = nil, nil, nil, nil
-	if stop() { // otherwise Cancel may still be at work
+	if stop() { // otherwise Cancel may still be at work, and stop the body by st
+		st.r, st.w, st.ctrl, st.client = nil, nil, nil, nil
 		s.works.Put(st)
 	}
 	if aborted {

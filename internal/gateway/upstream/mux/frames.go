@@ -230,7 +230,7 @@ func (c *Conn) headerBlockLocked(block []byte) error {
 	}
 	fault := r.message.End()
 	if fault == nil && r.message.Large {
-		s.heads = append(s.heads, r) // Head tells
+		s.heads, s.final = append(s.heads, r), true // Head tells, and no more are taken in
 		s.cond.Broadcast()
 		return nil
 	}
