@@ -57,6 +57,9 @@ type Endpoint struct {
 	// Site is the name of the Site where the endpoint stands. Of the endpoints of one priority, those in the site of
 	// the gateway and those without a site are a priority above the others. Default: none.
 	Site string `json:"site,omitempty"`
+	// Disabled takes the endpoint out of service: it gets no requests and no checks, and finishes those that it has. If all are,
+	// requests are answered with 503 upstream-none. Default: false.
+	Disabled bool `json:"disabled,omitempty"`
 }
 
 // Discovery finds the endpoints of a backend by DNS. Names are resolved again when their time to live has passed. A
@@ -125,10 +128,14 @@ type HealthCheck struct {
 	Host string `json:"host,omitempty"`
 	// Headers are fields to send, for http.
 	Headers map[string]string `json:"headers,omitempty"`
+	// Body is the content to send, for http; at most 16 kB. Default: none.
+	Body string `json:"body,omitempty"`
 	// Service is the service to ask for, for grpc. Default: "", the server as a whole.
 	Service string `json:"service,omitempty"`
 	// Statuses are the good ones, for http: "204" or "200-399". Default: ["200-299"].
 	Statuses []string `json:"statuses,omitempty"`
+	// ExpectHeaders are fields that a good response has with just these values, for http. Default: none.
+	ExpectHeaders map[string]string `json:"expectHeaders,omitempty"`
 	// Port is where to ask, if not at the port of the endpoint.
 	Port int `json:"port,omitempty"`
 	// Interval is the time between two checks of an endpoint. Default: 10s.

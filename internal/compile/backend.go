@@ -40,13 +40,7 @@ func backend(o *v1.Object) snapshot.Backend {
 	if s.TLS != nil {
 		b.ServerName, b.CA, b.TLSRules = s.TLS.ServerName, s.TLS.CA, tlsRules(s.TLS)
 	}
-	b.Endpoints = make([]snapshot.Endpoint, len(s.Endpoints))
-	for i, e := range s.Endpoints {
-		b.Endpoints[i] = snapshot.Endpoint{Address: e.Address, Priority: e.Priority, Site: e.Site}
-		if e.Weight != 1 {
-			b.Endpoints[i].Weight = e.Weight
-		}
-	}
+	b.Endpoints = endpoints(s.Endpoints)
 	if r := s.Retries; r != nil {
 		b.Retries = &snapshot.Retries{
 			Max: *r.Max, On: r.On, Methods: r.Methods, BudgetPercent: *r.BudgetPercent, BudgetMin: *r.BudgetMin,
@@ -64,6 +58,22 @@ func backend(o *v1.Object) snapshot.Backend {
 		b.MaxResponseBytes, b.MaxHeadBytes, b.MaxHeadFields = l.Bytes, l.HeaderBytes, l.Headers
 	}
 	return b
+}
+
+// endpoints returns those that are in service.
+func endpoints(all []v1.Endpoint) []snapshot.Endpoint {
+	to := make([]snapshot.Endpoint, 0, len(all))
+	for _, e := range all {
+		if e.Disabled {
+			continue
+		}
+		one := snapshot.Endpoint{Address: e.Address, Priority: e.Priority, Site: e.Site}
+		if e.Weight != 1 {
+			one.Weight = e.Weight
+		}
+		to = append(to, one)
+	}
+	return to
 }
 
 // tlsRules returns what the first form of entries does not know; nil if that is nothing.
@@ -114,7 +124,8 @@ func healthCheck(h *v1.HealthCheck) *snapshot.HealthCheck {
 		return nil
 	}
 	to := &snapshot.HealthCheck{
-		Type: h.Type, Method: h.Method, Path: h.Path, Host: h.Host, Headers: h.Headers, Service: h.Service, Port: h.Port,
+		Type: h.Type, Method: h.Method, Path: h.Path, Host: h.Host, Headers: h.Headers, Body: h.Body, Service: h.Service,
+		ExpectHeaders: h.ExpectHeaders, Port: h.Port,
 		IntervalMillis: millis(h.Interval), JitterPercent: *h.JitterPercent, TimeoutMillis: millis(h.Timeout),
 		HealthyAfter: h.HealthyAfter, UnhealthyAfter: h.UnhealthyAfter,
 	}

@@ -474,6 +474,37 @@ func TestEntrySeq(t *testing.T) {
 	}
 }
 
+// TestDisabledEndpoint leaves out what is not in service; also if nothing is left.
+func TestDisabledEndpoint(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]snapshot.Endpoint{
+		`[{address: "a:1", disabled: true}, {address: "b:1", weight: 2, priority: 1}]`: {{Address: "b:1", Weight: 2, Priority: 1}},
+		`[{address: "a:1", disabled: true}]`:                                           {},
+	} {
+		data, err := os.ReadFile("testdata/example.in.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, _ := memory{}.with(t, "example", string(data))
+		st, _ = st.with(t, "change", "kind: Backend\nmetadata: {name: catalog}\nspec: {endpoints: "+text+"}\n")
+		r, err := Compile(st, 1, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, ok := r.Views["default/eu"].Get("backend/default/catalog")
+		if !ok {
+			t.Fatal("there is no entry of the backend")
+		}
+		got, err := snapshot.Decode[snapshot.Backend](e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := gocmp.Diff(want, got.Endpoints); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", text, diff)
+		}
+	}
+}
+
 // TestConcurrentNext tries several states from one result at the same time.
 func TestConcurrentNext(t *testing.T) {
 	t.Parallel()

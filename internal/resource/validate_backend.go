@@ -208,7 +208,9 @@ func (c *checker) healthCheck(h *v1.HealthCheck) {
 		c.only(path+".method", h.Method == "", "type: http")
 		c.only(path+".path", h.Path == "", "type: http")
 		c.only(path+".headers", len(h.Headers) == 0, "type: http")
+		c.only(path+".body", h.Body == "", "type: http")
 		c.only(path+".statuses", len(h.Statuses) == 0, "type: http")
+		c.only(path+".expectHeaders", len(h.ExpectHeaders) == 0, "type: http")
 	}
 	if h.Type != "grpc" {
 		c.only(path+".service", h.Service == "", "type: grpc")
@@ -234,8 +236,17 @@ func (c *checker) httpCheck(path string, h *v1.HealthCheck) {
 		c.fault(path+".path", CodeInvalid, h.Path, fmt.Sprintf("%q is not a path", shorten(h.Path)), "write a path such as /healthz, percent-encoded where need be")
 	}
 	c.textOf(path+".path", h.Path, 4096, false)
+	c.textOf(path+".body", h.Body, 16<<10, true)
 	if len(h.Headers) > maxLabels {
 		c.tooMany(path+".headers", len(h.Headers), maxLabels)
+	}
+	if len(h.ExpectHeaders) > maxLabels {
+		c.tooMany(path+".expectHeaders", len(h.ExpectHeaders), maxLabels)
+	}
+	for _, name := range sortedKeys(h.ExpectHeaders) {
+		if !validToken(name) || !validFieldValue(h.ExpectHeaders[name]) {
+			c.fault(key(path+".expectHeaders", name), CodeInvalid, name, fmt.Sprintf("%q cannot be expected like that", shorten(name)), "write the name and the value of a header field")
+		}
 	}
 	for _, name := range sortedKeys(h.Headers) {
 		if !validToken(name) || !validFieldValue(h.Headers[name]) || strings.EqualFold(name, "Host") || strings.EqualFold(name, "Content-Length") || strings.EqualFold(name, "Transfer-Encoding") {

@@ -121,8 +121,10 @@ type HealthCheck struct {
 	Path           string            `json:"path,omitempty"`
 	Host           string            `json:"host,omitempty"`
 	Headers        map[string]string `json:"headers,omitempty"`
+	Body           string            `json:"body,omitempty"`
 	Service        string            `json:"service,omitempty"`
 	Statuses       [][2]int          `json:"statuses,omitempty"` // from and to, inclusive
+	ExpectHeaders  map[string]string `json:"expectHeaders,omitempty"`
 	Port           int               `json:"port,omitempty"`
 	IntervalMillis int64             `json:"intervalMillis"`
 	JitterPercent  int               `json:"jitterPercent,omitempty"`

@@ -94,24 +94,28 @@ func (p *Prober) http(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var status int
+	var head http.Header
 	if p.http2 {
-		status, err = p.ask2(ctx, nc)
+		status, head, err = p.ask2(ctx, nc)
 	} else {
-		status, err = p.ask1(nc)
+		status, head, err = p.ask1(nc)
 	}
 	if err != nil {
 		return err
 	}
-	for _, r := range p.check.Statuses {
-		if r[0] <= status && status <= r[1] {
-			return nil
+	if !slices.ContainsFunc(p.check.Statuses, func(r [2]int) bool { return r[0] <= status && status <= r[1] }) {
+		return fmt.Errorf("the status is %d", status)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.check.ExpectHeaders)) {
+		if !slices.Contains(head.Values(name), p.check.ExpectHeaders[name]) {
+			return fmt.Errorf("the field %s of the response is %q", name, head.Values(name))
 		}
 	}
-	return fmt.Errorf("the status is %d", status)
+	return nil
 }
 
 // ask1 asks over HTTP/1.1.
-func (p *Prober) ask1(nc net.Conn) (int, error) {
+func (p *Prober) ask1(nc net.Conn) (int, http.Header, error) {
 	var sb strings.Builder
 	fmt.Fprintf(&sb, "%s %s HTTP/1.1\r\nHost: %s\r\n", p.check.Method, p.check.Path, p.host)
 	if !p.names("User-Agent") {
@@ -120,15 +124,18 @@ func (p *Prober) ask1(nc net.Conn) (int, error) {
 	for _, name := range slices.Sorted(maps.Keys(p.check.Headers)) {
 		fmt.Fprintf(&sb, "%s: %s\r\n", name, p.check.Headers[name])
 	}
-	sb.WriteString("Connection: close\r\n\r\n")
+	if p.check.Body != "" {
+		fmt.Fprintf(&sb, "Content-Length: %d\r\n", len(p.check.Body))
+	}
+	sb.WriteString("Connection: close\r\n\r\n" + p.check.Body)
 	if _, err := io.WriteString(nc, sb.String()); err != nil {
-		return 0, fmt.Errorf("send: %w", err)
+		return 0, nil, fmt.Errorf("send: %w", err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(nc, maxHead)), &http.Request{Method: p.check.Method})
 	if err != nil {
-		return 0, fmt.Errorf("receive: %w", err)
+		return 0, nil, fmt.Errorf("receive: %w", err)
 	}
-	return resp.StatusCode, resp.Body.Close()
+	return resp.StatusCode, resp.Header, resp.Body.Close()
 }
 
 // names tells whether the check has a field of that name.
@@ -142,16 +149,16 @@ func (p *Prober) names(field string) bool {
 }
 
 // ask2 asks over HTTP/2. TLS, if there is any, is beneath.
-func (p *Prober) ask2(ctx context.Context, nc net.Conn) (int, error) {
+func (p *Prober) ask2(ctx context.Context, nc net.Conn) (int, http.Header, error) {
 	t := &http.Transport{
 		Protocols: new(http.Protocols), DisableCompression: true, MaxResponseHeaderBytes: maxHead,
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return nc, nil },
 	}
 	t.Protocols.SetUnencryptedHTTP2(true)
 	defer t.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, p.check.Method, "http://"+p.host+strings.Replace(p.check.Path, "*", "/", 1), http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, p.check.Method, "http://"+p.host+strings.Replace(p.check.Path, "*", "/", 1), strings.NewReader(p.check.Body))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	req.Header.Set("User-Agent", userAgent)
 	for name, value := range p.check.Headers {
@@ -159,9 +166,9 @@ func (p *Prober) ask2(ctx context.Context, nc net.Conn) (int, error) {
 	}
 	resp, err := t.RoundTrip(req)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	return resp.StatusCode, resp.Body.Close()
+	return resp.StatusCode, resp.Header, resp.Body.Close()
 }
 
 // grpc asks as grpc.health.v1 has it. TLS is the business of dial, so gRPC itself speaks in plain text.

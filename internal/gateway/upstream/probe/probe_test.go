@@ -64,6 +64,40 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// TestBodyAndFields sends a body, and looks for fields in the response.
+func TestBodyAndFields(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			w.Header().Set("X-State", string(body))
+			w.Header().Add("X-Role", "spare")
+			w.Header().Add("X-Role", "main")
+			if err != nil || r.ContentLength != int64(len(body)) {
+				t.Errorf("came %q of %d, %v", body, r.ContentLength, err)
+			}
+		}))
+		s.Config.Protocols = new(http.Protocols)
+		s.Config.Protocols.SetHTTP1(!http2)
+		s.Config.Protocols.SetUnencryptedHTTP2(http2)
+		s.Start()
+		t.Cleanup(s.Close)
+		for _, tt := range []struct {
+			body   string
+			expect map[string]string
+			want   string
+		}{
+			{"ready", map[string]string{"x-state": "ready", "X-Role": "main"}, ""},
+			{"ready", map[string]string{"X-State": "Ready"}, `the field X-State of the response is ["ready"]`},
+			{"", map[string]string{"X-None": ""}, "the field X-None of the response is []"},
+		} {
+			c := httpCheck()
+			c.Method, c.Body, c.ExpectHeaders = "POST", tt.body, tt.expect
+			want(t, tt.body, check(t, c, s.Listener.Addr().String(), http2), tt.want)
+		}
+	}
+}
+
 // TestFaults asks servers that misbehave.
 func TestFaults(t *testing.T) {
 	t.Parallel()
