@@ -10,15 +10,11 @@ import (
 	"hansa.dev/hansa/internal/snapshot"
 )
 
-// Subscription is what credentials of one subscription have in common, once for all of them: whoever asks with many keys
-// finds it in the processor's cache. It takes one line of that.
+// Subscription is what credentials of one subscription have in common, once for all of them.
 type Subscription struct {
-	*names
-	// ProductID is the product of the subscription, found by comparing pointers.
-	ProductID ProductID
-	// LogMembers is what lines of the access log say about the subscription; see New.
-	LogMembers string
-
+	names
+	productID   ProductID
+	logMembers  string
 	subject     *quota.Subject
 	app         atomic.Pointer[quota.Subject]
 	credentials int // that share it; guarded by mu of subscriptions
@@ -43,9 +39,6 @@ type names struct {
 	Product      string
 }
 
-// Subject is who the limits of the subscription count for. All its credentials share it.
-func (s *Subscription) Subject() *quota.Subject { return s.subject }
-
 // subscriptions are those whose credentials have records.
 type subscriptions struct {
 	subjects *quota.Subjects
@@ -68,7 +61,7 @@ func (s *subscriptions) acquire(c snapshot.Credential) *Subscription {
 	if sub == nil {
 		n = n.clone()
 		sub = &Subscription{
-			names: &n, ProductID: NewProductID(n.Organization, n.Product), LogMembers: s.describe(n.Application, n.Product),
+			names: n, productID: NewProductID(n.Organization, n.Product), logMembers: s.describe(n.Application, n.Product),
 			subject: s.subjects.Acquire(n.subscriptionID()),
 		}
 		s.all[n] = sub
@@ -84,7 +77,7 @@ func (s *subscriptions) release(sub *Subscription) {
 	if sub.credentials--; sub.credentials > 0 {
 		return
 	}
-	delete(s.all, *sub.names)
+	delete(s.all, sub.names)
 	s.subjects.Release(sub.subscriptionID())
 	if sub.app.Load() != nil {
 		s.subjects.Release(sub.applicationID())

@@ -9,14 +9,24 @@ import (
 	"hansa.dev/hansa/internal/snapshot"
 )
 
-// Record is one credential in use. All but what its methods return never changes. It takes one line of the processor's cache.
+// Record is one credential in use. All but what its methods return never changes. It takes two neighbouring lines of the
+// processor's cache and holds all that a request asks for, so that the subscription need not be looked at.
 type Record struct {
-	hash         snapshot.CredentialHash
+	hash      snapshot.CredentialHash
+	ExpiresAt int64 // Unix seconds; 0: never
+	State     snapshot.State
+	gone      atomic.Bool // no longer what Lookup returns
+	dead      atomic.Bool
+
 	Subscription *Subscription
-	ExpiresAt    int64 // Unix seconds; 0: never
-	State        snapshot.State
-	gone         atomic.Bool // no longer what Lookup returns
-	dead         atomic.Bool
+	// ProductID is the product of the subscription, found by comparing pointers.
+	ProductID ProductID
+	// Subject is who the limits of the subscription count for. All its credentials share it.
+	Subject *quota.Subject
+	// LogMembers is what lines of the access log say about the subscription; see New.
+	LogMembers string
+
+	_ [32]byte
 }
 
 // Hash is what the credential is looked up by.
@@ -137,9 +147,10 @@ func (t *Table) use(s *shard, i int) *Record {
 
 // newRecord makes the record of a credential, which does not keep the shard in memory.
 func (t *Table) newRecord(c snapshot.Credential) *Record {
+	s := t.subscriptions.acquire(c)
 	return &Record{
-		State: c.State, ExpiresAt: c.ExpiresAt, hash: c.Hash,
-		Subscription: t.subscriptions.acquire(c),
+		hash: c.Hash, State: c.State, ExpiresAt: c.ExpiresAt,
+		Subscription: s, ProductID: s.productID, Subject: s.subject, LogMembers: s.logMembers,
 	}
 }
 

@@ -56,7 +56,7 @@ func TestLookup(t *testing.T) {
 		want := credential(i)
 		if !ok || r.Hash() != want.Hash || r.Subscription.Organization != want.Organization || r.Subscription.Name != want.Subscription ||
 			r.Subscription.Application != want.Application || r.Subscription.Product != want.Product ||
-			r.Subscription.ProductID != NewProductID("acme", "gold") || r.Subscription.LogMembers != want.Application+" gold" || r.State != want.State {
+			r.ProductID != NewProductID("acme", "gold") || r.LogMembers != want.Application+" gold" || r.State != want.State {
 			t.Fatalf("Lookup(key %d) = %+v, %v", i, r, ok)
 		}
 		if again, _ := table0.Lookup(key(i)); again != r {
@@ -75,7 +75,7 @@ func TestKeysOfOneSubscriptionShareItsLimits(t *testing.T) {
 	a, _ := tbl.Lookup(key(0))
 	b, _ := tbl.Lookup(key(1))
 	c, _ := tbl.Lookup(key(2))
-	if a.Subscription.Subject() != b.Subscription.Subject() || a.Subscription.Subject() == c.Subscription.Subject() {
+	if a.Subject != b.Subject || a.Subject == c.Subject {
 		t.Fatal("limits are not shared by subscription")
 	}
 	first := tbl.Application(a)
@@ -137,7 +137,7 @@ func TestChangesKillAndKeepCounts(t *testing.T) {
 			before, _ := tbl.Lookup(key(0))
 			hour := quota.Limit{Key: 2, Max: 1, Window: time.Hour}
 			now := time.Unix(1_800_000_000, 0).UnixNano()
-			before.Subscription.Subject().Admit(&hour, now, 1)
+			before.Subject.Admit(&hour, now, 1)
 
 			tbl.Apply(tc.apply(creds))
 			if before.Dead() != tc.dead || (died == 1) != tc.dead {
@@ -148,7 +148,7 @@ func TestChangesKillAndKeepCounts(t *testing.T) {
 			}
 			// The other key of the subscription, used for the first time now, finds the window as it was left.
 			other, _ := tbl.Lookup(key(1))
-			if other.Subscription.Subject().Admit(&hour, now, 1).OK {
+			if other.Subject.Admit(&hour, now, 1).OK {
 				t.Error("the count of the subscription was lost")
 			}
 		})
@@ -185,7 +185,7 @@ func TestLookupsDuringChanges(t *testing.T) {
 				}
 				i := rng.IntN(n)
 				r, ok := tbl.Lookup(key(i))
-				if !ok || r.Hash() != key(i) || r.Subscription.Subject() == nil {
+				if !ok || r.Hash() != key(i) || r.Subject == nil {
 					t.Errorf("key %d: %+v, %v", i, r, ok)
 					return
 				}
@@ -252,8 +252,8 @@ func TestMemory(t *testing.T) {
 	r := quota.Limit{Key: 3, Max: 10, Window: time.Second, Sliding: true}
 	use := func(i int) {
 		rec, _ := tbl.Lookup(key(i))
-		rec.Subscription.Subject().Admit(&q, 1, 1)
-		rec.Subscription.Subject().Admit(&r, 1, 1)
+		rec.Subject.Admit(&q, 1, 1)
+		rec.Subject.Admit(&r, 1, 1)
 	}
 	for i := range 10_000 {
 		use(i * 10)
@@ -344,16 +344,16 @@ func TestFullBucket(t *testing.T) {
 // TestLines bounds what a look-up with 10,000 keys at random brings into the processor's cache.
 func TestLines(t *testing.T) {
 	t.Parallel()
-	const line = 64
-	for name, size := range map[string]uintptr{
-		"Record": unsafe.Sizeof(Record{}), "Subscription": unsafe.Sizeof(Subscription{}), "bucket": unsafe.Sizeof(bucket{}),
-		"Subject": unsafe.Sizeof(quota.Subject{}),
-	} {
-		// What is smaller than that lies across two lines at times.
-		if size <= line*3/4 || size > line {
-			t.Errorf("a %s takes %d bytes, want %d to %d", name, size, line*3/4+1, line)
+	f := func(name string, size, want uintptr) {
+		// What is smaller lies across more lines at times.
+		if size <= want*7/8-8 || size > want {
+			t.Errorf("%s takes %d bytes, want %d", name, size, want)
 		}
 	}
+	f("bucket", unsafe.Sizeof(bucket{}), 64)
+	f("what of Record is compared", unsafe.Offsetof(Record{}.Subscription), 64)
+	f("Record", unsafe.Sizeof(Record{}), 128)
+	f("quota.Subject", unsafe.Sizeof(quota.Subject{}), 64)
 	if at := unsafe.Offsetof(Table{}.recent); at != 0 {
 		t.Errorf("buckets begin %d bytes into the table", at)
 	}

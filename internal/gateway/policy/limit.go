@@ -116,7 +116,7 @@ func (l *Limiter) admit(x *exchange.Exchange, b *Bound) (quota.Decision, bool) {
 	if !ok {
 		return quota.Decision{}, false
 	}
-	s := r.Subscription.Subject()
+	s := r.Subject
 	if l.by == ByApplication {
 		s = l.env.Credentials.Application(r)
 	}

@@ -29,7 +29,7 @@ func withKey(t testing.TB, w *policytest.World, value string) *exchange.Exchange
 
 func consumer(x *exchange.Exchange, w *policytest.World, r *credential.Record) {
 	x.Consumer.Record = r
-	x.Slots[policy.SlotProduct].Ptr = w.Products[r.Subscription.ProductID]
+	x.Slots[policy.SlotProduct].Ptr = w.Products[r.ProductID]
 }
 
 func factory(t testing.TB, w *policytest.World, name, settings string) exchange.Step {

@@ -75,12 +75,11 @@ func (s *step) Run(x *exchange.Exchange) exchange.Verdict {
 		return s.unauthorized(x, exchange.KeyInvalid, "")
 	}
 	r, ok := s.credentials.Lookup(hash)
-	if !ok || r.Subscription.ProductID.Value().Organization != s.organization {
+	if !ok || r.ProductID.Value().Organization != s.organization {
 		return s.unauthorized(x, exchange.KeyInvalid, "")
 	}
 	// Refusals of a known key are logged with its application, so that whoever runs the API sees whom it hits.
-	sub := r.Subscription
-	x.Consumer = exchange.Consumer{LogMembers: sub.LogMembers, Record: r}
+	x.Consumer = exchange.Consumer{LogMembers: r.LogMembers, Record: r}
 	switch {
 	case r.State == snapshot.StateRevoked:
 		return x.Refuse(exchange.Revoked, "")
@@ -89,7 +88,7 @@ func (s *step) Run(x *exchange.Exchange) exchange.Verdict {
 	case r.Expired(x.Start.UnixNano()):
 		return s.unauthorized(x, exchange.KeyExpired, "")
 	}
-	p := policy.ProductsOf(x)[sub.ProductID]
+	p := policy.ProductsOf(x)[r.ProductID]
 	if p == nil || !p.Holds(s.api) {
 		return x.Refuse(exchange.NotSubscribed, "the product of the subscription does not hold this API")
 	}
