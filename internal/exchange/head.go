@@ -252,14 +252,7 @@ func (h *Head) DelNamed(name []byte) {
 
 // AddAll adds the fields of g to h, each name replacing what h has of it. It reports false if h is full.
 func (h *Head) AddAll(g *Head) bool {
-	if g.live == 0 {
-		return true
-	}
-	for i := range g.fields {
-		if f := &g.fields[i]; f.flags&flagGone == 0 {
-			h.DelNamed(g.nameOf(f))
-		}
-	}
+	h.DelAll(g)
 	for i := range g.fields {
 		f := &g.fields[i]
 		if f.flags&flagGone != 0 {
@@ -272,6 +265,19 @@ func (h *Head) AddAll(g *Head) bool {
 		}
 	}
 	return true
+}
+
+// DelAll takes away all fields whose names are among those of g.
+func (h *Head) DelAll(g *Head) {
+	for i := range g.fields {
+		switch f := &g.fields[i]; {
+		case f.flags&flagGone != 0:
+		case f.id != IDOther:
+			h.DelKnown(f.id)
+		default:
+			h.DelNamed(g.nameOf(f))
+		}
+	}
 }
 
 // AppendLines appends the fields as lines of HTTP/1, without those whose name is in except. Neighbours that are

@@ -98,14 +98,13 @@ func (c *conn) appendHead(out []byte, x *exchange.Exchange, body exchange.Source
 		out = append(out, http.StatusText(x.Status)...)
 		out = append(out, '\r', '\n')
 	}
-	if x.Own.Len() > 0 {
-		x.Resp.AddAll(&x.Own)
-	}
+	x.Resp.DelAll(&x.Own)
 	except := exchange.HopByHop | 1<<exchange.IDContentLength | 1<<exchange.IDXRequestID
 	if framing == h1.NoBody && x.Status != 204 {
 		except &^= 1 << exchange.IDContentLength
 	}
 	out = x.Resp.AppendLines(out, except)
+	out = x.Own.AppendLines(out, except)
 	switch framing {
 	case h1.Length:
 		var n int64
@@ -118,7 +117,7 @@ func (c *conn) appendHead(out []byte, x *exchange.Exchange, body exchange.Source
 	case h1.Chunked:
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)
 	}
-	if !x.Resp.Has(exchange.IDDate) {
+	if !x.Resp.Has(exchange.IDDate) && !x.Own.Has(exchange.IDDate) {
 		out = append(out, "Date: "...)
 		out = append(out, c.srv.date.At(x.Start.Add(x.Upstream))...)
 		out = append(out, '\r', '\n')

@@ -284,6 +284,7 @@ func TestRefuse(t *testing.T) {
 			panic("a fault of the gateway, on purpose")
 		default:
 			x.Own.SetString(exchange.NameOf("X-A"), "b")
+			x.Own.SetString(exchange.IDDate.Name(), "Sun, 06 Nov 1994 08:49:37 GMT")
 			x.Answer(203, []byte("hello"))
 		}
 		d.Respond(x, nil)
@@ -300,7 +301,7 @@ func TestRefuse(t *testing.T) {
 		c.send("GET /answer HTTP/1.1\r\nHost: a\r\n\r\n")
 		res = c.receive("GET")
 		res.check(t, 203, "")
-		if res.Header.Get("X-A") != "b" || res.body != "hello" {
+		if res.Header.Get("X-A") != "b" || len(res.Header["Date"]) != 1 || res.Header.Get("Date") != "Sun, 06 Nov 1994 08:49:37 GMT" || res.body != "hello" {
 			t.Errorf("%v %s", res.Header, res.body)
 		}
 		// A short body that nobody wants is read, so that the connection can be kept.
