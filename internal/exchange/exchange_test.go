@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -47,6 +48,32 @@ func TestProblem(t *testing.T) {
 		dst = x.AppendProblem(dst[:0])
 	}); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+// TestAppendJSONString has every byte at every place, with those beside it that are nearest to being escaped.
+func TestAppendJSONString(t *testing.T) {
+	t.Parallel()
+	for _, fill := range " !#[]~a" {
+		for size := range 20 {
+			for at := range size {
+				text := []byte(strings.Repeat(string(fill), size))
+				for c := range 256 {
+					text[at] = byte(c)
+					got := AppendJSONString([]byte("-"), text)
+					if same := AppendJSONString([]byte("-"), string(text)); !bytes.Equal(got, same) {
+						t.Fatalf("%q: %s, and as a string %s", text, got, same)
+					}
+					var back string
+					if err := json.Unmarshal(got[1:], &back); err != nil || back != strings.ToValidUTF8(string(text), "\ufffd") || bytes.IndexByte(got, 0x7f) >= 0 {
+						t.Fatalf("%q: %s, which is %q, %v", text, got, back, err)
+					}
+				}
+			}
+		}
+	}
+	if got := string(AppendJSONString(nil, "")); got != `""` {
+		t.Errorf("no text is %s", got)
 	}
 }
 

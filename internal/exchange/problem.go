@@ -39,6 +39,35 @@ const hexDigits = "0123456789abcdef"
 // AppendJSONString appends s as a JSON string. What is not UTF-8 becomes U+FFFD.
 func AppendJSONString[S ~string | ~[]byte](dst []byte, s S) []byte {
 	dst = append(dst, '"')
+	if unescaped(s) {
+		dst = append(dst, s...)
+	} else {
+		dst = appendEscaped(dst, s)
+	}
+	return append(dst, '"')
+}
+
+// unescaped tells whether s stands in JSON as it is, being ASCII. It looks at eight bytes at once. Those that must be escaped set
+// their highest bit in one of the terms, and that of bytes above them perhaps, too.
+func unescaped[S ~string | ~[]byte](s S) bool {
+	const ones, spaces = 0x0101010101010101, 0x2020202020202020
+	bad := uint64(0)
+	for i := 0; i < len(s); i += 8 {
+		v := uint64(spaces)
+		if i+8 <= len(s) {
+			v = uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+				uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		} else {
+			for j := i; j < len(s); j++ {
+				v = v<<8 | uint64(s[j])
+			}
+		}
+		bad |= v | (v - spaces) | ((v ^ '"'*ones) - ones) | ((v ^ '\\'*ones) - ones) | (v + ones)
+	}
+	return bad&(0x80*ones) == 0
+}
+
+func appendEscaped[S ~string | ~[]byte](dst []byte, s S) []byte {
 	from := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -64,5 +93,5 @@ func AppendJSONString[S ~string | ~[]byte](dst []byte, s S) []byte {
 		i++
 		from = i
 	}
-	return append(append(dst, s[from:]...), '"')
+	return append(dst, s[from:]...)
 }
