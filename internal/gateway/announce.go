@@ -37,6 +37,7 @@ func (g *Gateway) addHTTP3(ctx context.Context, d, was *door, rules ingress.Rule
 	}
 	d.http3Options.Timeouts.Idle, d.http3Options.Timeouts.Head = o.Timeouts.Idle, o.Timeouts.Head
 	d.http3Options.Timeouts.Body, d.http3Options.Timeouts.Write = o.Timeouts.Body, o.Timeouts.Write
+	d.http3Options.Timeouts.MinRate = o.Timeouts.MinRate
 	if was != nil && was.spec.Address == d.spec.Address && was.http3 != nil && was.http3.Bound() {
 		d.http3, d.adopts = was.http3, true
 	} else if d.http3, err = http3.New(ctx, d.http3Options); err != nil {

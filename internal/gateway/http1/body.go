@@ -49,16 +49,9 @@ func (b *requestBody) Next() (exchange.Chunk, error) {
 	return exchange.Chunk{}, bodyFault(err)
 }
 
-// armBody gives the client time for the next piece of the body: as long as it may be silent, but no more than what it has
-// sent, and the time that it has taken so far, leave it.
+// armBody gives the client its time for the next piece of the body.
 func (c *conn) armBody(received int64) {
-	t := &c.srv.Timeouts
-	d := t.Body
-	if t.MinRate > 0 {
-		left := t.Body + time.Duration(received)*time.Second/time.Duration(t.MinRate) - c.bodyWaited
-		d = max(min(d, left), 1)
-	}
-	c.tcp.ArmRead(d)
+	c.tcp.ArmRead(c.srv.Timeouts.Patience(received, c.bodyWaited))
 }
 
 // bodyFault says what an error within the body means.

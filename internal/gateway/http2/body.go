@@ -1,8 +1,6 @@
 package http2
 
 import (
-	"time"
-
 	"hansa.dev/hansa/internal/exchange"
 )
 
@@ -44,24 +42,13 @@ func (s *stream) Next() (exchange.Chunk, error) {
 		from := c.srv.Sweeper.Now()
 		if !armed && !s.tunnel {
 			armed = true
-			d := s.patience()
+			d := c.srv.Timeouts.Patience(s.x.BytesIn, s.bodyWaited)
 			s.bodyBy = from + d
 			s.bodyAlarm.Arm(d)
 		}
 		s.bodyCond.Wait()
 		s.bodyWaited += c.srv.Sweeper.Now() - from
 	}
-}
-
-// patience is how long the client may take for the next piece of the body: as long as it may be silent, but no more than what
-// it has sent, and the time that it has taken so far, leave it.
-func (s *stream) patience() time.Duration {
-	t := &s.c.srv.Timeouts
-	if t.MinRate <= 0 {
-		return t.Body
-	}
-	left := t.Body + time.Duration(s.x.BytesIn)*time.Second/time.Duration(t.MinRate) - s.bodyWaited
-	return max(min(t.Body, left), 1)
 }
 
 // Ready implements exchange.Source.

@@ -389,6 +389,34 @@ func TestSilentBody(t *testing.T) {
 	}
 }
 
+// TestSlowBody has a client send its body so slowly that it would never come to an end, and yet is never silent for long.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	r := start(t, http3.Options{Timeouts: http3.Timeouts{Body: 300 * time.Millisecond}}, func(x *exchange.Exchange, d exchange.Down) {
+		_, err := exchange.ReadAll(nil, x.Body, 1<<20)
+		if f, ok := errors.AsType[*exchange.Fault](err); ok {
+			x.Refuse(f.Code, f.Detail)
+		}
+		d.Respond(x, nil)
+	})
+	slow, w := io.Pipe()
+	defer w.Close()
+	go func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for range 100 {
+			<-tick.C
+			if _, err := w.Write([]byte{'x'}); err != nil {
+				return
+			}
+		}
+		w.Close()
+	}()
+	if resp, body := r.do(t, "POST", "/", slow); resp.StatusCode != 408 {
+		t.Errorf("%s %s", resp.Status, body)
+	}
+}
+
 // TestTooManyConnections shows that a full server refuses and then takes connections again.
 func TestTooManyConnections(t *testing.T) {
 	t.Parallel()

@@ -34,6 +34,9 @@ type Timeouts struct {
 	Head time.Duration
 	// Body is how long a request's body may be silent. Default: 30s.
 	Body time.Duration
+	// MinRate is how many bytes a second of a request's body must come on average once Body has passed; time in which the
+	// backend is waited for does not count. Default: 128; negative: any rate will do.
+	MinRate int
 	// Write is how long the client may take to accept a piece of the response. Default: 30s.
 	Write time.Duration
 }
@@ -92,6 +95,7 @@ func (o *Options) setDefaults() error {
 	t.Idle = cmp.Or(t.Idle, 75*time.Second)
 	t.Head = cmp.Or(t.Head, 10*time.Second)
 	t.Body = cmp.Or(t.Body, 30*time.Second)
+	t.MinRate = cmp.Or(t.MinRate, 128)
 	t.Write = cmp.Or(t.Write, 30*time.Second)
 	return nil
 }

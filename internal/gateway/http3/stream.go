@@ -28,8 +28,9 @@ type stream struct {
 	ctrl   *http.ResponseController
 
 	buf      [bufferSize]byte
-	ahead    int   // of buf, read already
-	left     int64 // of the body, by its Content-Length; -1: not known
+	ahead    int           // of buf, read already
+	left     int64         // of the body, by its Content-Length; -1: not known
+	waited   time.Duration // for the body, together
 	trailers exchange.Head
 	stopped  atomic.Bool // the request's body is not wanted any more
 
@@ -65,7 +66,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	st.client = c
 	st.r, st.w, st.ctrl = r, w, http.NewResponseController(w)
-	st.ahead, st.left, st.wrote, st.aborted = 0, r.ContentLength, false, false
+	st.ahead, st.left, st.waited, st.wrote, st.aborted = 0, r.ContentLength, 0, false, false
 	st.stopped.Store(false)
 	st.trailers.Reset()
 	st.x.Reset()
@@ -225,9 +226,12 @@ func (b *source) Next() (exchange.Chunk, error) {
 	n := b.ahead
 	b.ahead = 0
 	var err error
+	t := ingress.Timeouts{Body: b.srv.opts.Timeouts.Body, MinRate: b.srv.opts.Timeouts.MinRate}
 	for n == 0 && err == nil {
-		_ = b.ctrl.SetReadDeadline(time.Now().Add(b.srv.opts.Timeouts.Body))
+		from := time.Now()
+		_ = b.ctrl.SetReadDeadline(from.Add(t.Patience(b.x.BytesIn, b.waited)))
 		n, err = b.r.Body.Read(b.buf[:])
+		b.waited += time.Since(from)
 	}
 	b.x.BytesIn += int64(n)
 	if b.left > 0 {

@@ -50,6 +50,17 @@ type Timeouts struct {
 	Park time.Duration
 }
 
+// Patience is how long the client may take for the next piece of a request's body: as long as it may be silent, but no more than
+// what it has sent, received bytes, and the time that it has been waited for so far leave it.
+func (t *Timeouts) Patience(received int64, waited time.Duration) time.Duration {
+	if t.MinRate <= 0 {
+		return t.Body
+	}
+	rate := int64(t.MinRate)
+	earned := time.Duration(min(received/rate, 1<<32))*time.Second + time.Duration(received%rate)*time.Second/time.Duration(rate)
+	return max(min(t.Body, t.Body+earned-waited), 1)
+}
+
 // reservedFields is how many fields an engine adds to a head at most.
 const reservedFields = 10
 
