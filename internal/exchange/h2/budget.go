@@ -16,6 +16,8 @@ const (
 
 	// CostPing is that of a PING or SETTINGS frame, which must be answered.
 	CostPing = 4
+	// CostSetting is that of each setting in a SETTINGS frame, besides: one may concern every stream.
+	CostSetting = 1
 	// CostReset is that of a request that is cancelled before it was answered, and of one that is malformed.
 	CostReset = 20
 	// CostEmpty is that of a frame that changes nothing: PRIORITY, DATA or CONTINUATION without content, DATA of a stream that

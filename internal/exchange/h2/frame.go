@@ -89,7 +89,7 @@ func (h FrameHeader) Check() error {
 	case ResetStream, WindowUpdate:
 		ok = h.Length == 4
 	case Settings:
-		ok = h.Length%6 == 0 && (h.Length == 0 || !h.Has(FlagAck))
+		ok = h.Length%SettingSize == 0 && (h.Length == 0 || !h.Has(FlagAck))
 	case Ping:
 		ok = h.Length == 8
 	case GoAway:
@@ -186,6 +186,9 @@ func ParseGoAway(content []byte) (last uint32, code ErrCode) {
 	return binary.BigEndian.Uint32(content) & MaxStream, ErrCode(binary.BigEndian.Uint32(content[4:]))
 }
 
+// SettingSize is how many bytes a setting takes in a frame.
+const SettingSize = 6
+
 // Setting names a setting (RFC 9113, section 6.5.2, and RFC 8441, section 3).
 type Setting uint16
 
@@ -221,7 +224,7 @@ func AppendSettingsAck(dst []byte) []byte { return AppendFrameHeader(dst, 0, Set
 
 // ParseSettings calls f for every setting in the content of a SETTINGS frame, until one is refused.
 func ParseSettings(content []byte, f func(SettingValue) error) error {
-	for ; len(content) >= 6; content = content[6:] {
+	for ; len(content) >= SettingSize; content = content[SettingSize:] {
 		s := SettingValue{Setting(binary.BigEndian.Uint16(content)), binary.BigEndian.Uint32(content[2:])}
 		switch {
 		case s.Setting == EnablePush && s.Value > 1:

@@ -707,3 +707,26 @@ func TestForeignProtocol(t *testing.T) {
 		t.Errorf("got %v, want GOAWAY with PROTOCOL_ERROR", away)
 	}
 }
+
+// TestLongSettings has one frame change the same setting thousands of times, each of which concerns every stream.
+func TestLongSettings(t *testing.T) {
+	t.Parallel()
+	g := start(t, hello, setup{})
+	many := make([]xhttp2.Setting, 2000)
+	for i := range many {
+		many[i] = xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: uint32(i)}
+	}
+	for _, tt := range []struct {
+		settings []xhttp2.Setting
+		want     xhttp2.ErrCode
+	}{{many, xhttp2.ErrCodeEnhanceYourCalm}, {many[:10], xhttp2.ErrCodeProtocol}} {
+		r := g.dial(t)
+		for range 5 {
+			r.must(r.WriteSettings(tt.settings...))
+		}
+		_ = r.WriteRSTStream(1, xhttp2.ErrCodeCancel) // which ends the connection, if it has not ended
+		if _, away := r.until(nil); away == nil || away.ErrCode != tt.want {
+			t.Errorf("%d settings in a frame: %v, want %v", len(tt.settings), away, tt.want)
+		}
+	}
+}

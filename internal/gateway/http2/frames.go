@@ -206,7 +206,7 @@ func (c *conn) settings(h h2.FrameHeader, content []byte) error {
 	}
 	c.w.Out = h2.AppendSettingsAck(c.w.Out)
 	c.w.Kick()
-	if !c.budget.Spend(h2.CostPing, c.srv.Sweeper.Now()) {
+	if !c.budget.Spend(h2.CostPing+len(content)/h2.SettingSize*h2.CostSetting, c.srv.Sweeper.Now()) {
 		return errFlood
 	}
 	return nil

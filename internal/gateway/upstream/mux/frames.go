@@ -171,7 +171,7 @@ func (c *Conn) settingsLocked(h h2.FrameHeader, content []byte) error {
 	}
 	c.w.Out = h2.AppendSettingsAck(c.w.Out)
 	c.w.Kick()
-	return c.spend(h2.CostPing)
+	return c.spend(h2.CostPing + len(content)/h2.SettingSize*h2.CostSetting)
 }
 
 func (c *Conn) windowUpdateLocked(id, n uint32) error {
