@@ -161,7 +161,7 @@ var advice = [numCodes]string{
 	UpstreamReset:             "try again if the request may be repeated: it may have arrived",
 	UpstreamProtocol:          "the service must answer in HTTP as the Backend has it; the log of the gateway says what was wrong",
 	UpstreamTooLarge:          "ask for less; the limits of the Backend say how long an answer may be",
-	UpstreamNone:              "try again later; the names of the Backend are looked up again and again",
+	UpstreamNone:              "try again later; no endpoint of the Backend is in service, or its names have not been found yet",
 	NotConfigured:             "try again later, or at another gateway",
 	Draining:                  "try again at another gateway",
 	Overloaded:                "try again later, or at another gateway",
