@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -239,5 +240,48 @@ func TestHTTP2Window(t *testing.T) {
 			t.Errorf("the body ends with %v and the code %q", err, x.Code)
 		}
 		src.Close()
+	})
+}
+
+// TestHTTP2Pending bounds the requests that wait for a stream.
+func TestHTTP2Pending(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, r *rig) {
+		release := make(chan struct{})
+		r.serve["a:1"] = frames(func(f *framed, id uint32) error {
+			if f.n == 0 {
+				if err := f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 1}); err != nil {
+					return err
+				}
+			}
+			<-release
+			f.answer(id, "ok")
+			return nil
+		})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("a:1"), HTTPVersion: "2", MaxConns: 1, PendingMillis: 60_000, Breaker: &snapshot.Breaker{Pending: 2}})
+		done := make(chan string, 10)
+		for range 3 {
+			go func() { done <- outcome(b, get("/"), new(down)) }()
+			synctest.Wait()
+		}
+		if n := r.values(t, "hansa_upstream_pending_requests")[""]; n != 2 {
+			t.Errorf("%v wait, want 2", n)
+		}
+		x := get("/")
+		go func() { done <- outcome(b, x, new(down)) }()
+		synctest.Wait()
+		select {
+		case got := <-done:
+			check(t, got, "upstream-busy")
+			check(t, x.Detail, "circuitBreaker.maxPending is reached")
+		default:
+			t.Error("one more request waits")
+		}
+		close(release)
+		for range 3 {
+			check(t, <-done, "200 ok")
+		}
+		if n := b.pending.Load(); n != 0 {
+			t.Errorf("%d requests are counted", n)
+		}
 	})
 }

@@ -43,6 +43,12 @@ func (p *muxes) speaksHTTP1() bool {
 func (p *muxes) open(c *call, m *muxCall, auto, end bool) error {
 	s := c.settings
 	limit := c.now() + max(s.pending, s.connect)
+	waits := false // for others to end, and is counted
+	defer func() {
+		if waits {
+			c.backend.pending.Add(-1)
+		}
+	}()
 	for fresh := false; ; {
 		p.mu.Lock()
 		conns, dialing := p.conns, p.dialing
@@ -73,6 +79,12 @@ func (p *muxes) open(c *call, m *muxCall, auto, end bool) error {
 			case noRoom:
 				if !c.mayWait {
 					return errAllBusy
+				}
+				if !waits {
+					if f := c.backend.pend(s); f != nil {
+						return f
+					}
+					waits = true
 				}
 			}
 		}

@@ -81,16 +81,24 @@ func (q *queue) leave(w *waiter) bool {
 	return false
 }
 
+// pend counts one more request that waits, in b.pending, if the circuit breaker lets it.
+func (b *Backend) pend(s *settings) *exchange.Fault {
+	if b.pending.Add(1) <= int64(s.breaker.Pending) {
+		return nil
+	}
+	b.pending.Add(-1)
+	if s.breaker.Pending > 0 {
+		b.refused[breakPending].Add(1)
+		return errBreakPending
+	}
+	return errAllBusy
+}
+
 // wait waits until there is a connection to e, or, again, until there may be room for one.
 func (e *endpoint) wait(c *call) (got *conn, again bool, f *exchange.Fault) {
 	b, s := e.backend, c.settings
-	if n := b.pending.Add(1); n > int64(s.breaker.Pending) {
-		b.pending.Add(-1)
-		if s.breaker.Pending > 0 {
-			b.refused[breakPending].Add(1)
-			return nil, false, errBreakPending
-		}
-		return nil, false, errAllBusy
+	if f := b.pend(s); f != nil {
+		return nil, false, f
 	}
 	defer b.pending.Add(-1)
 	w := &waiter{endpoint: e, given: make(chan *conn, 1), woken: make(chan struct{}, 1)}
