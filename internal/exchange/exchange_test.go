@@ -54,8 +54,8 @@ func TestProblem(t *testing.T) {
 // TestAppendJSONString has every byte at every place, with those beside it that are nearest to being escaped.
 func TestAppendJSONString(t *testing.T) {
 	t.Parallel()
-	for _, fill := range " !#[]~a" {
-		for size := range 20 {
+	for _, fill := range " #~" {
+		for size := range 18 {
 			for at := range size {
 				text := []byte(strings.Repeat(string(fill), size))
 				for c := range 256 {
