@@ -23,6 +23,8 @@ type framed struct {
 	*xhttp2.Framer
 	conn int // how many connections came before
 	n    int // how many requests came before on this one
+
+	pongs bool // answers pings; set by the script
 }
 
 // head makes a header block of names and values.
@@ -71,6 +73,10 @@ func frames(script func(f *framed, id uint32) error) func(net.Conn) {
 			case *xhttp2.HeadersFrame:
 				err = script(f, in.StreamID)
 				f.n++
+			case *xhttp2.PingFrame:
+				if f.pongs && !in.IsAck() {
+					err = f.WritePing(true, in.Data)
+				}
 			}
 			if err != nil {
 				return
@@ -284,4 +290,37 @@ func TestHTTP2Pending(t *testing.T) {
 			t.Errorf("%d requests are counted", n)
 		}
 	})
+}
+
+// TestHTTP2GoneSilent has a connection of HTTP/2 say nothing any more, as one does whose other end is gone without a word. Requests
+// that come one after the other, and whose time-outs are short, must not be sent there for ever. A backend that is slow, but
+// there, keeps its connection.
+func TestHTTP2GoneSilent(t *testing.T) {
+	for name, dials := range map[string]int{"gone": 2, "slow": 1} {
+		there := dials == 1
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, r *rig) {
+				r.serve["h:1"] = frames(func(f *framed, id uint32) error {
+					f.pongs = there
+					if f.n == 0 || f.conn > 0 {
+						f.answer(id, "hi")
+					}
+					return nil
+				})
+				b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", ResponseMillis: 2000, IdleMillis: 60_000})
+				check(t, outcome(b, get("/"), new(down)), "200 hi")
+				began := time.Now()
+				served := false
+				for !served && time.Since(began) < 2*time.Minute {
+					served = outcome(b, get("/"), new(down)) == "200 hi"
+				}
+				if took := time.Since(began); served == there || !there && took > 2*keepalive+5*time.Second {
+					t.Errorf("served: %v, after %v", served, took)
+				}
+				if n := r.dials("h:1"); n != dials {
+					t.Errorf("%d connections were made, want %d", n, dials)
+				}
+			})
+		})
+	}
 }

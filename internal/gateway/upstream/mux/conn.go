@@ -102,6 +102,7 @@ type Conn struct {
 	tunnels bool // the backend takes extended CONNECT
 	away    bool // no more streams can be opened
 	pinging bool // an answer to a ping is awaited
+	doubt   bool // a stream was given up, and nothing has been heard since it was opened
 	heard   time.Duration
 	since   time.Duration // without streams since
 	uses    int
@@ -315,7 +316,7 @@ func (c *Conn) ping() {
 	now := c.opts.Sweeper.Now()
 	quiet := now - c.heard
 	switch {
-	case len(c.streams) == 0:
+	case len(c.streams) == 0 && !c.doubt:
 		c.pinging = false
 		return
 	case quiet < c.opts.Ping:

@@ -25,7 +25,7 @@ const (
 func (c *Conn) parse(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard, c.pinging = c.opts.Sweeper.Now(), false
+	c.heard, c.pinging, c.doubt = c.opts.Sweeper.Now(), false, false
 	at := 0
 	for {
 		if c.data.left+c.data.padding > 0 {

@@ -27,9 +27,10 @@ type Stream struct {
 	spare      []*received
 	trailers   *received
 	hasTrailer bool
-	complete   bool  // the response has come to its end
-	sentEnd    bool  // and the request has been sent to its end
-	err        error // why the stream has ended before that
+	complete   bool          // the response has come to its end
+	sentEnd    bool          // and the request has been sent to its end
+	err        error         // why the stream has ended before that
+	began      time.Duration // when it was opened, on the clock of the sweeper
 	opened     bool
 	final      bool // the head of the final response has come
 	queued     bool
@@ -81,8 +82,9 @@ func (s *Stream) Open(c *Conn, block []byte, end, bodiless bool, stop func() err
 	}
 	c.opts.Sweeper.AddAlarm(&s.alarm, s.ring)
 	s.at.Store(c)
-	if len(c.streams) == 0 {
-		c.heard = c.opts.Sweeper.Now()
+	s.began = c.opts.Sweeper.Now()
+	if len(c.streams) == 0 && !c.doubt { // otherwise the silence goes on
+		c.heard = s.began
 		c.alarm.Arm(c.opts.Ping)
 	}
 	c.streams[s.id] = s
@@ -318,6 +320,7 @@ func (s *Stream) close(c *Conn) {
 	s.opened = false
 	if c.streams[s.id] == s {
 		delete(c.streams, s.id)
+		c.doubt = c.doubt || !s.complete && c.heard <= s.began
 		if !s.complete || !s.sentEnd {
 			code := h2.Cancel
 			if s.complete {
