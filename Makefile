@@ -27,6 +27,10 @@ build: ## build ./bin/hansa (the first time compiles every module: a minute or t
 	@$(step) "download modules" go mod download
 	@$(step) "build ./bin/hansa" go build -trimpath -buildvcs=$(stamp) -o bin/hansa ./cmd/hansa
 
+cross: ## build for the other systems, to see that it builds
+	@for on in windows/amd64 darwin/arm64 linux/arm64; do \
+		$(step) "build for $$on" env GOOS=$${on%/*} GOARCH=$${on#*/} go build -o $(cache)/cross/ ./cmd/hansa; done
+
 run: build ## build, then run a control plane and a gateway with a sample in one process
 	@./bin/hansa dev
 
@@ -97,4 +101,4 @@ check: ## lint, test and test-real: what must hold before a merge
 	[ $$status -eq 0 ] || exit $$status; \
 	go run ./test/tally -sum $(cache)/results/test.json $(cache)/results/test-real.json
 
-.PHONY: help build run test race test-real testssl script fuzz bench soak soak-traffic docs lint initcost fix check
+.PHONY: help build cross run test race test-real testssl script fuzz bench soak soak-traffic docs lint initcost fix check

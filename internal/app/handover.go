@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"hansa.dev/hansa/internal/gateway"
@@ -125,7 +124,7 @@ func (g *Gateway) beginSuccessor(u operate.Upgrade) (_ *successor, err error) {
 		return nil, err
 	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that all of it can be ended
+	ownGroup(cmd) // so that all of it can be ended
 	cmd.Env = append(environment(cmd.Environ(), HandoverEnv+"="), fmt.Sprintf("%s=%d", HandoverEnv, 2+len(cmd.ExtraFiles)))
 	err = cmd.Start()
 	if err = errors.Join(err, theirs.Close()); err != nil {
@@ -227,7 +226,7 @@ func (s *successor) abandon() error {
 
 // kill has all processes of the successor killed that have not left its group.
 func (s *successor) kill() {
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // it fails if they have ended
+	killGroup(s.cmd)
 }
 
 // handFolder gives the data folder away, then the traffic. After an error this process has the folder again.

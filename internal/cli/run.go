@@ -132,7 +132,7 @@ func checkAddresses(flags *pflag.FlagSet) error {
 // and opens the access log anew, SIGUSR2 hands over to a new process.
 func (s *session) obeySignals(ctx context.Context, log *slog.Logger, g *app.Gateway) func() {
 	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGHUP, syscall.SIGUSR2)
+	signal.Notify(asked, append(upgradeSignals(), syscall.SIGHUP)...)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -141,7 +141,7 @@ func (s *session) obeySignals(ctx context.Context, log *slog.Logger, g *app.Gate
 			case <-done:
 				return
 			case sig := <-asked:
-				if sig == syscall.SIGUSR2 {
+				if sig != syscall.SIGHUP {
 					_, _ = g.Upgrade(context.WithoutCancel(ctx), operate.Upgrade{}) // it logs
 				} else if err := g.Reload(ctx); err != nil {
 					log.Error("cannot reload", "err", err)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"hansa.dev/hansa/internal/x/durable"
 )
@@ -160,19 +159,15 @@ func writeBinding(o FolderOptions) error {
 // observe returns the binding as it would be now.
 func observe(o FolderOptions) (binding, error) {
 	path := filepath.Join(o.Dir, anchorFile)
-	info, err := os.Lstat(path)
+	number, err := inode(path)
 	if err != nil {
 		return binding{}, err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return binding{}, fmt.Errorf("inode of %q: not known on this system", path)
 	}
 	host, err := o.HostID()
 	if err != nil {
 		return binding{}, fmt.Errorf("identify machine: %w", err)
 	}
-	b := binding{Inode: st.Ino, Birth: birth(path)}
+	b := binding{Inode: number, Birth: birth(path)}
 	if host != "" {
 		// The machine's ID should not be handed on as it is (machine-id(5)), hence a keyed hash.
 		mac := hmac.New(sha256.New, []byte("hansa data folder"))

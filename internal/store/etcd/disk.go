@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hansa.dev/hansa/internal/store"
 )
 
@@ -21,6 +19,9 @@ const (
 	lockPause = 10 * time.Millisecond
 )
 
+// errHeld is returned by lockFile and lockLog if somebody else has the lock.
+var errHeld = errors.New("the lock is held")
+
 // lockDir makes the directory if need be and takes it for this store alone, until the file is closed or the process
 // ends.
 func lockDir(ctx context.Context, dir string) (*os.File, error) {
@@ -31,12 +32,12 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = waitForLock(ctx, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	err = waitForLock(ctx, func() error { return lockFile(f) })
 	if err == nil {
 		return f, nil
 	}
 	f.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	if errors.Is(err, errHeld) {
 		return nil, fmt.Errorf("%s: %w by another process: stop it or choose another directory", dir, ErrLocked)
 	}
 	return nil, fmt.Errorf("lock %s: %w", dir, err)
@@ -53,8 +54,7 @@ func waitForLog(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		lock := unix.Flock_t{Type: unix.F_WRLCK}
-		err = waitForLock(ctx, func() error { return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock) })
+		err = waitForLock(ctx, func() error { return lockLog(f) })
 		f.Close()
 		if err != nil {
 			return fmt.Errorf("lock %s: %w", name, err)
@@ -68,7 +68,7 @@ func waitForLock(ctx context.Context, try func() error) error {
 	deadline := time.Now().Add(lockTimeout)
 	for {
 		err := try()
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+		if !errors.Is(err, errHeld) || time.Now().After(deadline) {
 			return err
 		}
 		select {
@@ -96,13 +96,4 @@ func (s *Store) roomFor(size int64) error {
 			store.ErrStorageFull, s.opts.Dir, free>>20, size>>20, s.opts.Reserve>>20)
 	}
 	return nil
-}
-
-// freeBytes returns how much a process without privileges may still write to the file system of dir.
-func freeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("ask for the free space of %s: %w", dir, err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
 }

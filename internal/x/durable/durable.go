@@ -97,6 +97,9 @@ func writeTemp(path string, perm fs.FileMode, write func(io.Writer) error) (name
 
 // SyncDir flushes the names in a folder to the disk.
 func SyncDir(dir string) error {
+	if !foldersSync {
+		return nil
+	}
 	f, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("sync folder: %w", err)
@@ -129,9 +132,7 @@ func RemoveTemp(dir string) error {
 }
 
 // IsFull tells whether err says that the disk, the quota or the allowed size of a file is used up.
-func IsFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
-}
+func IsFull(err error) bool { return isFull(err) }
 
 // Mkdir makes a folder that only its owner may enter, and the folders above it, and flushes its name to the disk.
 func Mkdir(dir string) error {

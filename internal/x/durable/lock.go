@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // ErrLocked is returned by LockDir if another process, or another part of this one, holds the lock.
 var ErrLocked = errors.New("the folder is in use")
+
+// errHeld is returned by lock if somebody else has the lock.
+var errHeld = errors.New("the lock is held")
 
 // LockName is the name of the file that LockDir locks.
 const LockName = "lock"
@@ -27,9 +29,9 @@ func LockDir(dir string) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lock(f); err != nil {
 		defer f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, errHeld) {
 			holder := make([]byte, 20)
 			n, _ := f.Read(holder) // the process number is a hint for people; without it the message is still true
 			if pid := strings.TrimSpace(string(holder[:n])); pid != "" {
@@ -66,8 +68,8 @@ func AdoptLock(dir string, f *os.File) (_ *Lock, err error) {
 		return nil, fmt.Errorf("adopt lock of %q: it is the lock of another folder: %w", dir, ErrLocked)
 	}
 	// Of whoever holds the lock already this asks nothing.
-	if err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+	if err := lock(f); err != nil {
+		if errors.Is(err, errHeld) {
 			err = ErrLocked
 		}
 		return nil, fmt.Errorf("adopt lock of %q: %w", dir, err)
@@ -75,13 +77,13 @@ func AdoptLock(dir string, f *os.File) (_ *Lock, err error) {
 	return &Lock{f: f, adopted: true}, nil
 }
 
-// flock does not touch the file's mode of blocking, as Fd would.
-func flock(f *os.File, how int) error {
+// withHandle calls use with what the system knows f by. It does not touch the file's mode of blocking, as Fd would.
+func withHandle(f *os.File, use func(uintptr) error) error {
 	c, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if controlErr := c.Control(func(fd uintptr) { err = syscall.Flock(int(fd), how) }); controlErr != nil {
+	if controlErr := c.Control(func(handle uintptr) { err = use(handle) }); controlErr != nil {
 		return controlErr
 	}
 	return err
@@ -108,6 +110,6 @@ func (l *Lock) Unlock() error {
 	}
 	// Closing alone is not enough: a process that is being forked at this moment has the open file too until it runs
 	// its program.
-	err := flock(l.f, syscall.LOCK_UN)
+	err := unlock(l.f)
 	return errors.Join(err, l.f.Close())
 }

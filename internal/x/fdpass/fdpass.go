@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package fdpass lets two processes talk and hand each other open files: messages of JSON over a Unix socket, with files
 // beside them. The end of a process is seen by the other one as io.EOF, however it ended. Package app hands a gateway over
 // with it.
