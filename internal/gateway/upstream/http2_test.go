@@ -25,6 +25,7 @@ type framed struct {
 	n    int // how many requests came before on this one
 
 	pongs bool // answers pings; set by the script
+	ended bool // the request that the script is called for has no body
 }
 
 // head makes a header block of names and values.
@@ -71,6 +72,7 @@ func frames(script func(f *framed, id uint32) error) func(net.Conn) {
 					err = f.WriteSettingsAck()
 				}
 			case *xhttp2.HeadersFrame:
+				f.ended = in.StreamEnded()
 				err = script(f, in.StreamID)
 				f.n++
 			case *xhttp2.PingFrame:
