@@ -44,7 +44,8 @@ type Options struct {
 	// certificate of the client: for proxies in front that ask for one name and send others.
 	AnyHost bool
 	// Secrets are what the keys of session tickets are derived from, shared by the gateways of a group: the first seals,
-	// all of them open. They may change, and are looked at once a second. Without any, tickets are good for this process alone.
+	// all of them open. Secrets is called for every ticket; what it has returned must not be changed. Without any, tickets are
+	// good for this process alone.
 	Secrets func() [][]byte
 	// Timeout bounds a handshake. Default: 10 s.
 	Timeout time.Duration

@@ -30,10 +30,14 @@ type tickets struct {
 
 // ticketKeys are the keys for one window.
 type ticketKeys struct {
-	window int64
-	looked atomic.Int64 // when the secrets were looked at, in seconds of Unix time
-	of     [32]byte     // the secrets that they were derived from
-	config *tls.Config  // holds the keys, and nothing else
+	window  int64
+	secrets [][]byte    // that they were derived from
+	config  *tls.Config // holds the keys, and nothing else
+}
+
+// good tells whether these are the keys of a window and of secrets.
+func (k *ticketKeys) good(window int64, secrets [][]byte) bool {
+	return k != nil && k.window == window && slices.EqualFunc(k.secrets, secrets, bytes.Equal)
 }
 
 func newTickets(secrets func() [][]byte, now func() time.Time) *tickets {
@@ -45,25 +49,20 @@ func newTickets(secrets func() [][]byte, now func() time.Time) *tickets {
 	return t
 }
 
-// current returns the keys of now.
+// current returns the keys of now. It looks at the secrets each time: a gateway that has a new one must at once open what
+// another gateway of the group seals with it.
 func (t *tickets) current() (*tls.Config, error) {
-	now := t.now().Unix()
-	at := now / int64(window/time.Second)
-	if k := t.keys.Load(); k != nil && k.window == at && k.looked.Load() == now {
-		return k.config, nil
-	}
+	at := t.now().Unix() / int64(window/time.Second)
 	secrets := t.secrets()
 	if len(secrets) == 0 {
 		secrets = t.own
 	}
-	of := fingerprint(secrets)
-	if k := t.keys.Load(); k != nil && k.window == at && k.of == of {
-		k.looked.Store(now)
+	if k := t.keys.Load(); k.good(at, secrets) {
 		return k.config, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if k := t.keys.Load(); k != nil && k.window == at && k.of == of {
+	if k := t.keys.Load(); k.good(at, secrets) {
 		return k.config, nil
 	}
 	var all [][32]byte
@@ -76,9 +75,8 @@ func (t *tickets) current() (*tls.Config, error) {
 			all = append(all, key)
 		}
 	}
-	k := &ticketKeys{window: at, of: of, config: new(tls.Config)}
+	k := &ticketKeys{window: at, secrets: secrets, config: new(tls.Config)}
 	k.config.SetSessionTicketKeys(all)
-	k.looked.Store(now)
 	t.keys.Store(k)
 	return k.config, nil
 }
@@ -89,13 +87,6 @@ func ticketKey(secret []byte, window int64) (key [32]byte, err error) {
 	derived, err := hkdf.Key(sha256.New, secret, nil, string(info), len(key))
 	copy(key[:], derived)
 	return key, err
-}
-
-func fingerprint(secrets [][]byte) (sum [32]byte) {
-	for _, s := range secrets {
-		sum = sha256.Sum256(slices.Concat(sum[:], s))
-	}
-	return sum
 }
 
 // mark is what the part of a session that belongs to the gateway begins with; sessions may have others.

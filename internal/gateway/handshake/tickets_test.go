@@ -143,17 +143,14 @@ type oneSession struct{ tls.ClientSessionCache }
 func (o oneSession) Get(string) (*tls.ClientSessionState, bool) { return o.ClientSessionCache.Get("x") }
 func (o oneSession) Put(_ string, s *tls.ClientSessionState)    { o.ClientSessionCache.Put("x", s) }
 
-// TestSecretsChange has tickets of an older secret opened as long as it is there.
+// TestSecretsChange has tickets of an older secret opened as long as it is there, and of a new one at once.
 func TestSecretsChange(t *testing.T) {
 	t.Parallel()
 	var secrets atomic.Pointer[[][]byte]
 	secrets.Store(&[][]byte{[]byte("one")})
-	var c clock
+	var c clock // it stands still
 	r := newRig(t, Options{Secrets: func() [][]byte { return *secrets.Load() }, Now: c.now})
-	set := func(all ...[]byte) {
-		secrets.Store(&all)
-		c.advance(time.Second)
-	}
+	set := func(all ...[]byte) { secrets.Store(&all) }
 	cache := tls.NewLRUClientSessionCache(10)
 	resumes := func(want bool) {
 		t.Helper()
