@@ -8,7 +8,7 @@ var ErrForeign = fault(exchange.BadRequestLine, "the request line is not one of 
 // The faults of a message.
 var (
 	errRequestLine   = fault(exchange.BadRequestLine, "the request line is not method, target and version with one space between them")
-	errVersion       = fault(exchange.VersionNotSupported, "HTTP/1.0 and HTTP/1.1 are spoken here")
+	errVersion       = fault(exchange.VersionNotSupported, "the major version of HTTP in the request line is not 1")
 	errMethod        = fault(exchange.BadRequestMethod, "the method is not a token of at most 32 characters")
 	errTarget        = fault(exchange.BadRequestTarget, "the request target holds a space, a control character or one outside ASCII")
 	errTargetTooLong = fault(exchange.BadRequestTargetTooLong, "the request target is longer than the limit")

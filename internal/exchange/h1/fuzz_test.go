@@ -23,6 +23,7 @@ func FuzzRequest(f *testing.F) {
 		"GET http://a/b HTTP/1.0\r\nA:  b \r\nC:\r\n\r\n",
 		"\r\nOPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close, x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"POST / HTTP/1.2\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 		"GET / HTTP/1.1\nHost: a\n\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
@@ -55,7 +56,7 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		if req.Method != string(p.Method) || req.RequestURI != string(p.Target) || req.ProtoMinor != p.Minor {
+		if req.Method != string(p.Method) || req.RequestURI != string(p.Target) || min(req.ProtoMinor, 1) != p.Minor {
 			t.Fatalf("%s, but net/http %s %s %d", whole, req.Method, req.RequestURI, req.ProtoMinor)
 		}
 		compareFields(t, &h, req.Header)
@@ -124,6 +125,7 @@ func FuzzResponse(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcrest",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 		"HTTP/1.0 200\r\nA : b\r\n\r\nuntil the end",
+		"HTTP/1.2 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n",
 		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

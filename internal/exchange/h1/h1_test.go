@@ -69,6 +69,8 @@ func TestRequestHead(t *testing.T) {
 	}
 	f("GET / HTTP/1.1\r\n\r\n", `GET / 1 [] 18 `)
 	f("GET / HTTP/1.0\r\nA: b\r\n\r\nbody", `GET / 0 ["A=b"] 24 `)
+	f("GET / HTTP/1.2\r\n\r\n", `GET / 1 [] 18 `)
+	f("GET / HTTP/1.9\r\n\r\n", `GET / 1 [] 18 `)
 	f("\r\nGET / HTTP/1.1\r\nA:b \t\r\n\tx", ` [] 0 a header line begins with white space`)
 	f("\r\nGET / HTTP/1.1\r\nA:\t b \t\r\nC:\r\nD:\xff \"\t,\r\n\r\n", `GET / 1 ["A=b" "C=" "D=\xff \"\t,"] 42 `)
 	f("GET / HTTP/1.1\r\nA: b", ` [] 0 incomplete`)
@@ -88,6 +90,8 @@ func TestResponseHead(t *testing.T) {
 	}
 	f("HTTP/1.1 200 OK\r\n\r\n", `200 1 [] 19 `)
 	f("HTTP/1.0 404 \r\nA : b\r\n\r\nx", `404 0 ["A=b"] 24 `)
+	f("HTTP/1.9 200 OK\r\n\r\n", `200 1 [] 19 `)
+	f("HTTP/1.: 200 OK\r\n\r\n", ` [] 0 the status line is malformed`)
 	f("HTTP/1.1 999\r\n\r\n", `999 1 [] 16 `)
 	f("HTTP/1.1 200 \xc3\xa9\t!\r\n\r\n", `200 1 [] 21 `)
 	f("HTTP/1.1 200 O", ` [] 0 incomplete`)

@@ -35,7 +35,7 @@ type Parser struct {
 
 	// Method and Target are what the request line says, after Request. They lie in the buffer.
 	Method, Target []byte
-	// Minor is the minor version of HTTP: 0 or 1.
+	// Minor is the minor version of HTTP: 0 or 1; what says a higher one is read as 1 (RFC 9110, section 2.5).
 	Minor int
 	// Status is what the status line says, after Response.
 	Status int
@@ -180,10 +180,10 @@ func (p *Parser) requestLine(buf []byte) error {
 		return errBareLF
 	case rest[8] != '\r' || rest[9] != '\n':
 		return errRequestLine
-	case rest[5] != '1' || rest[7] > '1':
+	case rest[5] != '1':
 		return errVersion
 	}
-	p.Minor = int(rest[7] - '0')
+	p.Minor = int(min(rest[7], '1') - '0')
 	p.at = i + 10
 	return nil
 }
@@ -202,11 +202,11 @@ func statusPrefix(b []byte) bool {
 
 func (p *Parser) statusLine(buf []byte) error {
 	line := buf[p.at:]
-	if len(line) < len("HTTP/1.1 200\r\n") || !statusPrefix(line) || line[7] > '1' || line[7] < '0' || line[8] != ' ' ||
+	if len(line) < len("HTTP/1.1 200\r\n") || !statusPrefix(line) || !digit(line[7]) || line[8] != ' ' ||
 		!digit(line[9]) || !digit(line[10]) || !digit(line[11]) || line[9] == '0' {
 		return errStatusLine
 	}
-	p.Minor = int(line[7] - '0')
+	p.Minor = int(min(line[7], '1') - '0')
 	p.Status = int(line[9]-'0')*100 + int(line[10]-'0')*10 + int(line[11]-'0')
 	// Many servers leave out the space before an empty reason.
 	if line[12] != ' ' && line[12] != '\r' {

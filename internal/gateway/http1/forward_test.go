@@ -33,6 +33,7 @@ func TestForward(t *testing.T) {
 		{"empty line before", "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" + fwd},
 		{"canonical path, query as it is", "GET /a/../b//%63?x=%2e%2e/../;y&z HTTP/1.1\r\nHost: a\r\n\r\n", "GET /b/c?x=%2e%2e/../;y&z HTTP/1.1\r\nHost: a\r\n" + fwd},
 		{"empty query", "GET /? HTTP/1.1\r\nHost: a\r\n\r\n", "GET /? HTTP/1.1\r\nHost: a\r\n" + fwd},
+		{"later HTTP/1", "POST / HTTP/1.2\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\n" + fwd + "Transfer-Encoding: chunked\r\n\r\nabc"},
 		{"host in lower case", "GET / HTTP/1.1\r\nHost: A\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" + fwd},
 		{"absolute-form", "GET http://a/x?y HTTP/1.1\r\nHost: b\r\n\r\n", "GET /x?y HTTP/1.1\r\nHost: a\r\n" + fwd},
 		{"absolute-form without path", "GET HTTP://a?y HTTP/1.1\r\nHost: b\r\n\r\n", "GET /?y HTTP/1.1\r\nHost: a\r\n" + fwd},

@@ -21,6 +21,7 @@ var seedRequests = func() (seeds []string) {
 		"GET http://b:80/absolute?x HTTP/1.1\r\nHost: b:80\r\n\r\n",
 		"DELETE /a/./b/../c//d;e=f/%7e/%2F?g=%2e HTTP/1.1\r\nHost: [::1]:8080\r\nX-Forwarded-For: 1.2.3.4\r\nVia: 1.1 x\r\n\r\n",
 		"GET /old HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+		"POST /later HTTP/1.2\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 		"GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n",
 	} {
 		seeds = append(seeds, s+second)
@@ -36,6 +37,7 @@ var seedResponses = []string{
 	"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 	"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nX: y\r\n\r\n",
 	"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n",
+	"HTTP/1.2 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 	"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
 	"HTTP/1.1 404\r\nContent-Length: 2\r\nConnection: close, X-A\r\nX-A: b\r\n\r\nno",
 	"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end",
@@ -46,7 +48,7 @@ var pieces = []string{
 	"\r", "\n", "\r\n", "\n\n", "\r\n\r\n", " ", "\t", "\v", "\f", "\x00", "\x7f", "\x80", "\xa0", "\xff", ":", ",", ";", "=", "\"", "\\", "_", "+", "-", "0", "0x", "1", "9", "a", "F", "%", "/", "..", "#", "?", "@", "*", "(", "[", "]",
 	"Content-Length: 5\r\n", "Content-Length: 0\r\n", "Content-Length: 05\r\n", "Content-Length: +5\r\n", "Content-Length: 5, 5\r\n", "Content-Length : 5\r\n", "content-length:5\r\n", "Content-Length:\t5\t\r\n", "Content_Length: 5\r\n", "Content-Length: 0x5\r\n", "Content-Length: 5_0\r\n", "Content-Length:\r\n 5\r\n", "Content-Length: 99999999999999999999\r\n",
 	"Transfer-Encoding: chunked\r\n", "Transfer-Encoding: Chunked \r\n", "Transfer-Encoding: chunked, identity\r\n", "Transfer-Encoding: identity, chunked\r\n", "Transfer-Encoding:chunked\r\n", "Transfer-Encoding: xchunked\r\n", "Transfer-Encoding: \x0bchunked\r\n", "Transfer-Encoding : chunked\r\n", "Transfer_Encoding: chunked\r\n", "Transfer-Encoding: \"chunked\"\r\n", "Transfer-Encoding:\r\n chunked\r\n", "X: y\r\n Transfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked;q=1\r\n", "Transfer-Encoding:\r\n", "TE: trailers, chunked\r\n",
-	"Host: b\r\n", "Host:\r\n", "Connection: close\r\n", "Connection: Content-Length\r\n", "Connection: Transfer-Encoding\r\n", "Connection: Host\r\n", "Expect: 100-continue\r\n", "Expect: x\r\n", "Upgrade: h2c\r\nConnection: upgrade, HTTP2-Settings\r\nHTTP2-Settings: x\r\n", "Upgrade: foo\r\nConnection: upgrade\r\n", "HTTP/1.1", "HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "0\r\n\r\n", "\r\n0\r\n\r\n", "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", "ffffffffffffffff\r\n", "5;\r\n", "5 \r\n", "5\n", "5;a\nb\r\n",
+	"Host: b\r\n", "Host:\r\n", "Connection: close\r\n", "Connection: Content-Length\r\n", "Connection: Transfer-Encoding\r\n", "Connection: Host\r\n", "Expect: 100-continue\r\n", "Expect: x\r\n", "Upgrade: h2c\r\nConnection: upgrade, HTTP2-Settings\r\nHTTP2-Settings: x\r\n", "Upgrade: foo\r\nConnection: upgrade\r\n", "HTTP/1.1", "HTTP/1.0", "HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "0\r\n\r\n", "\r\n0\r\n\r\n", "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", "ffffffffffffffff\r\n", "5;\r\n", "5 \r\n", "5\n", "5;a\nb\r\n",
 }
 
 // mutate changes a message in a few places, at random but the same for the same number.
