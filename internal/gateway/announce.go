@@ -33,7 +33,7 @@ func (g *Gateway) addHTTP3(ctx context.Context, d, was *door, rules ingress.Rule
 	d.http3Options = http3.Options{
 		Address: d.listener.Addr().String(), Patient: inherited,
 		TLS: d.secure.handshake.Config(handshake.HTTP3), Describe: d.secure.handshake.Describe, Rules: rules,
-		Handler: g.core, MaxConns: cmp.Or(d.spec.MaxConns, o.MaxConns), MaxHead: o.Limits.Head, Log: o.Log.With("component", "gateway.http3"), Registerer: o.Metrics,
+		Handler: g.core, MaxConns: cmp.Or(d.spec.MaxConns, o.MaxConns), Limits: o.Limits, Log: o.Log.With("component", "gateway.http3"), Registerer: o.Metrics,
 	}
 	d.http3Options.Timeouts.Idle, d.http3Options.Timeouts.Head = o.Timeouts.Idle, o.Timeouts.Head
 	d.http3Options.Timeouts.Body, d.http3Options.Timeouts.Write = o.Timeouts.Body, o.Timeouts.Write

@@ -26,6 +26,7 @@ import (
 	qhttp3 "github.com/quic-go/quic-go/http3"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/http3"
 	"hansa.dev/hansa/internal/gateway/ingress"
 )
@@ -190,8 +191,8 @@ func TestRequests(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	r := start(t, http3.Options{MaxHead: 16 << 10}, tell)
-	many := make([]string, 245)
+	r := start(t, http3.Options{Limits: h1.Limits{Target: 1 << 10, Head: 16 << 10, Fields: 50}}, tell)
+	many := make([]string, 51)
 	for i := range many {
 		many[i] = fmt.Sprintf("X-%d: v", i)
 	}
@@ -203,6 +204,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"path":     {"GET", "/a/%2e%2e/%2e%2e/b", nil, 400, "bad-request-path"},
 		"fields":   {"GET", "/", many, 431, "bad-request-headers-too-large"},
+		"target":   {"GET", "/?" + strings.Repeat("x", 1<<10), nil, 414, "bad-request-target-too-long"},
 		"too long": {"GET", "/", []string{"X: " + strings.Repeat("x", 20<<10)}, 431, ""},
 		"space":    {"GET", "/?a HTTP/1.1", nil, 400, "bad-request-target"},
 		"octets":   {"GET", "/?\xff", nil, 400, "bad-request-target"},

@@ -20,6 +20,7 @@ import (
 	qhttp3 "github.com/quic-go/quic-go/http3"
 
 	"hansa.dev/hansa/internal/exchange"
+	"hansa.dev/hansa/internal/exchange/h1"
 	"hansa.dev/hansa/internal/gateway/ingress"
 	"hansa.dev/hansa/internal/x/guard"
 )
@@ -60,8 +61,9 @@ type Options struct {
 	MaxConns int
 	// MaxStreams bounds the requests that are under way at once on one connection. Default: 100.
 	MaxStreams int
-	// MaxHead bounds the fields of a request, in bytes as RFC 9114, section 4.2.2, counts them. Default: 64 kB.
-	MaxHead int
+	// Limits bound the head of a request, Head its fields in bytes as RFC 9114, section 4.2.2, counts them.
+	// Default: h1.DefaultLimits.
+	Limits h1.Limits
 	// Timeouts bound waiting.
 	Timeouts Timeouts
 	// Log receives what happens to connections. Default: nothing is logged.
@@ -76,8 +78,6 @@ const (
 	// verifyAbove is the number of new connections in a second from which on clients must prove their address first,
 	// which costs them a round trip (RFC 9000, section 8.1.2).
 	verifyAbove = 200
-	// maxFields is how many fields a request may have; the rules add to them.
-	maxFields = exchange.MaxFields - 10
 )
 
 func (o *Options) setDefaults() error {
@@ -86,7 +86,6 @@ func (o *Options) setDefaults() error {
 	}
 	o.MaxConns = cmp.Or(o.MaxConns, 1<<16)
 	o.MaxStreams = cmp.Or(o.MaxStreams, 100)
-	o.MaxHead = cmp.Or(o.MaxHead, 64<<10)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -97,6 +96,9 @@ func (o *Options) setDefaults() error {
 	t.Body = cmp.Or(t.Body, 30*time.Second)
 	t.MinRate = cmp.Or(t.MinRate, 128)
 	t.Write = cmp.Or(t.Write, 30*time.Second)
+	if err := ingress.SetLimits(&o.Limits); err != nil {
+		return fmt.Errorf("http3: %w", err)
+	}
 	return nil
 }
 
@@ -148,7 +150,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	s.guard = guard.New(o.Log, s.metrics.panics)
 	s.Reconfigure(o)
 	s.http = &qhttp3.Server{
-		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: o.MaxHead, IdleTimeout: o.Timeouts.Idle,
+		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: o.Limits.Head, IdleTimeout: o.Timeouts.Idle,
 		Logger: slog.New(slog.DiscardHandler), ConnContext: s.connContext,
 	}
 	if err := s.bind(ctx); err != nil && (!o.Patient || !errors.Is(err, syscall.EADDRINUSE)) {

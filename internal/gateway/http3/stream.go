@@ -41,6 +41,7 @@ type stream struct {
 // The faults of a request that the rules do not find.
 var (
 	errTarget        = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the path does not begin with a slash, or holds a space or a character outside ASCII"}
+	errTargetTooLong = &exchange.Fault{Code: exchange.BadRequestTargetTooLong, Detail: "the request target is longer than the limit"}
 	errHost          = &exchange.Fault{Code: exchange.BadRequestHost, Detail: "the authority is not a name or an address with an optional port"}
 	errScheme        = &exchange.Fault{Code: exchange.BadRequestTarget, Detail: "the scheme is not https"}
 	errConnect       = &exchange.Fault{Code: exchange.NotImplemented, Detail: "CONNECT is not served"}
@@ -129,6 +130,8 @@ func (st *stream) begin() error {
 	switch {
 	case r.Method == http.MethodConnect && !extended(r):
 		return errConnect
+	case len(r.RequestURI) > st.srv.opts.Limits.Target:
+		return errTargetTooLong
 	case r.RequestURI == "" || r.RequestURI[0] != '/' || !ingress.ValidTarget(r.RequestURI):
 		return errTarget
 	case r.URL.Scheme != "" && r.URL.Scheme != "https":
@@ -175,7 +178,7 @@ func (st *stream) fields(header http.Header) bool {
 		}
 		underscore = underscore || strings.Contains(name, "_")
 		for _, v := range values {
-			if req.Len() >= maxFields || !req.AddString(n, v) {
+			if req.Len() >= st.srv.opts.Limits.Fields || !req.AddString(n, v) {
 				return false
 			}
 		}

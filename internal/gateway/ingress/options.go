@@ -76,12 +76,8 @@ func (o *Options) SetDefaults() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d, l := h1.DefaultLimits, &o.Limits
-	l.Target = cmp.Or(l.Target, d.Target)
-	l.Head = cmp.Or(l.Head, d.Head)
-	l.Fields = cmp.Or(l.Fields, d.Fields)
-	if l.Fields > exchange.MaxFields-reservedFields || l.Head > 1<<20 {
-		return errors.New("the limits of heads exceed what the engine can do: 240 fields, 1 MiB")
+	if err := SetLimits(&o.Limits); err != nil {
+		return err
 	}
 	t := &o.Timeouts
 	t.Idle = cmp.Or(t.Idle, 75*time.Second)
@@ -90,5 +86,17 @@ func (o *Options) SetDefaults() error {
 	t.MinRate = cmp.Or(t.MinRate, 128)
 	t.Write = cmp.Or(t.Write, 30*time.Second)
 	t.Park = cmp.Or(t.Park, 5*time.Second)
+	return nil
+}
+
+// SetLimits fills in what l does not say. It returns an error if a limit exceeds what an engine can do.
+func SetLimits(l *h1.Limits) error {
+	d := h1.DefaultLimits
+	l.Target = cmp.Or(l.Target, d.Target)
+	l.Head = cmp.Or(l.Head, d.Head)
+	l.Fields = cmp.Or(l.Fields, d.Fields)
+	if l.Fields > exchange.MaxFields-reservedFields || l.Head > 1<<20 {
+		return errors.New("the limits of heads exceed what the engine can do: 240 fields, 1 MiB")
+	}
 	return nil
 }
