@@ -62,6 +62,7 @@ type conn struct {
 	idle      []*stream          // with a goroutine that waits
 	workers   int                // goroutines that serve streams
 	active    int                // of those, the ones that do
+	since     time.Duration      // when active was last above 0, on the clock of the sweeper, or the connection began
 	maxID     uint32             // the highest number of a stream that the client has opened
 	recent    recent
 	window    h2.Window // of the connection, for sending
@@ -102,7 +103,7 @@ func newConn(s *Server, info Conn) *conn {
 		srv: s, tcp: info.TCP, stream: info.Stream, scheme: info.Scheme, tls: info.TLS, client: s.Client(info.Peer),
 		decoder: h2.NewDecoder(), streams: make(map[uint32]*stream), update: true,
 		window: h2.DefaultWindow, initial: h2.DefaultWindow, credit: h2.NewCredit(connWindow),
-		plain: info.Stream == io.ReadWriter(info.TCP),
+		plain: info.Stream == io.ReadWriter(info.TCP), since: s.Sweeper.Now(),
 	}
 	c.w = flush.Buffer{Mu: &c.mu, Write: c.write, Taken: c.wakeWaitersLocked, Failed: c.breakLocked, Guard: s.guard, Keep: keepOut}
 	c.budget.Reset(s.Sweeper.Now())
@@ -214,8 +215,10 @@ func (c *conn) advance() sweep.Next {
 		c.srv.Bodies.Put(c.large)
 		c.large, c.buf = nil, c.small
 	}
-	c.arm()
 	switch {
+	case !c.arm():
+		c.fail(errIdle)
+		return sweep.Leave
 	case c.finished.Load():
 		return sweep.Leave
 	case c.partial:
@@ -234,8 +237,9 @@ func (c *conn) reserve(n int) {
 	c.buf = c.large[:]
 }
 
-// arm gives what comes next its time.
-func (c *conn) arm() {
+// arm gives what comes next its time. It returns false if that is over: the client has asked for nothing for too long, whatever
+// else it has sent.
+func (c *conn) arm() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := &c.srv.Timeouts
@@ -245,18 +249,25 @@ func (c *conn) arm() {
 			c.partial = true
 			c.tcp.ArmRead(t.Head)
 		}
-		return
+		return true
 	case c.data.left+c.data.padding > 0:
 		c.partial = true
 		c.tcp.ArmRead(t.Body)
-		return
+		return true
 	}
 	c.partial = false
 	if c.active > 0 {
 		c.tcp.ArmRead(lookAfter)
-	} else {
-		c.tcp.ArmRead(t.Park)
+		return true
 	}
+	left := c.patienceLocked()
+	c.tcp.ArmRead(min(left, t.Park))
+	return left > 0
+}
+
+// patienceLocked returns how much longer the connection may be without a stream.
+func (c *conn) patienceLocked() time.Duration {
+	return c.srv.Timeouts.Idle - (c.srv.Sweeper.Now() - c.since)
 }
 
 // lookAfter is how often a busy connection is read from though nothing seems to be there: an end that comes together with data
@@ -270,27 +281,30 @@ var (
 
 // timedOut is called when the client has been silent for as long as it may. It tells whether to go on reading.
 func (c *conn) timedOut() bool {
-	switch {
-	case c.partial: // which is this goroutine's to change
+	if c.partial { // which is this goroutine's to change
 		c.fail(errSlow)
 		return false
-	case c.busy():
+	}
+	busy, left := c.rest()
+	switch {
+	case busy:
 		c.tcp.ArmRead(lookAfter)
 		return true
+	case left <= 0:
+		c.fail(errIdle)
+		return false
 	case c.work != nil:
 		c.park()
-		c.tcp.ArmRead(max(c.srv.Timeouts.Idle-c.srv.Timeouts.Park, sweep.Tick))
-		return true
 	}
-	c.fail(errIdle)
-	return false
+	c.tcp.ArmRead(left)
+	return true
 }
 
-// busy tells whether streams are being served.
-func (c *conn) busy() bool {
+// rest tells whether streams are being served, and how much longer the connection may be without any.
+func (c *conn) rest() (busy bool, left time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.active > 0
+	return c.active > 0, c.patienceLocked()
 }
 
 // park gives back what only a busy connection needs.

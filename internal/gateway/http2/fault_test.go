@@ -401,7 +401,13 @@ func TestStalledSocket(t *testing.T) {
 // TestSlowClients begin something and do not go on.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	g := start(t, hello, setup{options: http2.Options{Options: ingress.Options{Timeouts: ingress.Timeouts{
+	release := make(chan struct{})
+	g := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-release
+		}
+		hello(w, r)
+	}, setup{options: http2.Options{Options: ingress.Options{Timeouts: ingress.Timeouts{
 		Head: 200 * time.Millisecond, Body: 200 * time.Millisecond, Idle: 600 * time.Millisecond, Park: 200 * time.Millisecond,
 	}}}})
 	for name, f := range map[string]struct {
@@ -412,7 +418,16 @@ func TestSlowClients(t *testing.T) {
 		"within a header block": {func(r *raw) {
 			r.must(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block("GET")}))
 		}, xhttp2.ErrCodeProtocol},
-		"idle":                 {func(r *raw) {}, xhttp2.ErrCodeNo},
+		"idle": {func(r *raw) {}, xhttp2.ErrCodeNo},
+		"idle but for pings": {func(r *raw) {
+			go func() {
+				for range time.Tick(50 * time.Millisecond) {
+					if r.WritePing(false, [8]byte{}) != nil {
+						return
+					}
+				}
+			}()
+		}, xhttp2.ErrCodeNo},
 		"idle after a request": {func(r *raw) { r.request(1, true, "GET") }, xhttp2.ErrCodeNo},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -424,6 +439,21 @@ func TestSlowClients(t *testing.T) {
 			}
 		})
 	}
+	t.Run("pings during a request", func(t *testing.T) {
+		t.Parallel()
+		r := g.dial(t)
+		r.request(1, true, "GET /slow")
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for range 20 {
+			<-tick.C
+			r.must(r.WritePing(false, [8]byte{}))
+		}
+		close(release)
+		if all, away := r.until(over(1)); all[1].status != "200 " || away != nil {
+			t.Errorf("%+v, %v", all[1], away)
+		}
+	})
 	t.Run("within a body", func(t *testing.T) {
 		t.Parallel()
 		r := g.dial(t)

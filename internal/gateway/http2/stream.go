@@ -108,7 +108,7 @@ func (c *conn) hurryLocked() {
 func (c *conn) giveBack(s *stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.active--
+	c.restLocked()
 	c.freeLocked(s)
 }
 
@@ -210,15 +210,7 @@ func (s *stream) finish() bool {
 	}
 	c.returnLocked(nil, len(s.in)+len(s.passed))
 	c.earned = min(c.earned+h2.EarnRequest, 1<<20)
-	c.active--
-	if c.active == 0 {
-		switch {
-		case c.awayFinal:
-			c.finish()
-		case !c.partial:
-			c.tcp.ArmRead(c.srv.Timeouts.Park)
-		}
-	}
+	c.restLocked()
 	if c.closing {
 		c.workers--
 		return false
@@ -241,10 +233,21 @@ func (s *stream) panicked() {
 	if c.streams[s.id] == s {
 		s.resetLocked(h2.InternalError)
 	}
-	c.active--
 	c.workers--
-	if c.active == 0 && c.awayFinal {
+	c.restLocked()
+}
+
+// restLocked notes that one stream less is served.
+func (c *conn) restLocked() {
+	if c.active--; c.active > 0 {
+		return
+	}
+	c.since = c.srv.Sweeper.Now()
+	switch {
+	case c.awayFinal:
 		c.finish()
+	case !c.partial:
+		c.tcp.ArmRead(min(c.srv.Timeouts.Park, c.srv.Timeouts.Idle))
 	}
 }
 
