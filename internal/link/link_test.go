@@ -55,7 +55,7 @@ func (f *fixture) dial(t *testing.T, id link.Identity) *link.Link {
 
 func soon(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -463,7 +463,7 @@ func TestThroughConnectProxy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &link.Dialer{Proxy: choose, Timeout: time.Second}
+		return &link.Dialer{Proxy: choose, Timeout: 30 * time.Second}
 	}
 	d := through("http://user:pa%20ss@" + proxy.Addr())
 	lk := c.Dial(t, link.Options{Addresses: []string{l.Addr().String()}, Identity: c.Gateway(t, "gw-1"), Dial: d.Dial})

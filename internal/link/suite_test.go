@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"hansa.dev/hansa/internal/link"
 	"hansa.dev/hansa/internal/link/linktest"
 )
 
@@ -24,9 +23,9 @@ func TestSuiteInMemory(t *testing.T) {
 func TestSuiteLoopback(t *testing.T) {
 	t.Parallel()
 	slow := os.Getenv("HANSA_SLOW") == "1"
-	delay, timeouts := 40*time.Millisecond, link.Timeouts{Keepalive: 10 * time.Second, KeepaliveTimeout: 2 * time.Second}
+	delay := 40 * time.Millisecond
 	if slow {
-		delay, timeouts = 30*time.Second, link.Timeouts{}
+		delay = 30 * time.Second
 	}
 	for _, b := range linktest.Behaviours() {
 		if b.Slow && !slow {
@@ -34,7 +33,7 @@ func TestSuiteLoopback(t *testing.T) {
 		}
 		t.Run(b.Name, func(t *testing.T) {
 			t.Parallel()
-			b.Run(t, linktest.Loopback(t, delay, timeouts))
+			b.Run(t, linktest.Loopback(t, delay))
 		})
 	}
 }

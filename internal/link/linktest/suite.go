@@ -25,8 +25,13 @@ type Fabric struct {
 	Dial     func(ctx context.Context, address string) (net.Conn, error)
 	// Faults are those of the network between.
 	Faults *Faults
+	// Again listens where the server is to come back, once Listener is closed.
+	Again func(t *testing.T) net.Listener
 	// Delay is the long delay each way: 30 s where time costs nothing.
 	Delay time.Duration
+	// Slack is how much longer than the network what is to be prompt may take: none where time is virtual, and as long as
+	// a machine may be busy with other things where it is real.
+	Slack time.Duration
 	// Idle is how long an idle link is watched.
 	Idle time.Duration
 	// Timeouts are for both ends.
@@ -36,22 +41,35 @@ type Fabric struct {
 // Memory returns a fabric in memory with the default times. It is made for testing/synctest.
 func Memory(t *testing.T) Fabric {
 	n := NewNetwork(t)
+	const address = "control:8091"
+	listen := func(*testing.T) net.Listener { return n.Listen(address) }
 	return Fabric{
-		Listener: n.Listen("control:8091"), Address: "control:8091", Dial: n.Dial, Faults: n.Faults,
+		Listener: listen(t), Address: address, Dial: n.Dial, Faults: n.Faults, Again: listen,
 		Delay: 30 * time.Second, Idle: time.Hour,
 	}
 }
 
-// Loopback returns a fabric of TCP on the loopback interface through a Proxy.
-func Loopback(t *testing.T, delay time.Duration, timeouts link.Timeouts) Fabric {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// Loopback returns a fabric of TCP on the loopback interface through a Proxy, with the default times.
+func Loopback(t *testing.T, delay time.Duration) Fabric {
+	listen := func(t *testing.T) net.Listener {
+		t.Helper()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
 	}
+	l := listen(t)
 	p := NewProxy(t, l.Addr().String())
 	return Fabric{
 		Listener: l, Address: p.Addr(), Dial: (&link.Dialer{Timeout: 75 * time.Second}).Dial, Faults: p.Faults,
-		Delay: delay, Idle: 4 * delay, Timeouts: timeouts,
+		Again: func(t *testing.T) net.Listener { // at another port: somebody may have taken the one before
+			t.Helper()
+			l := listen(t)
+			p.SetTarget(l.Addr().String())
+			return l
+		},
+		Delay: delay, Slack: 30 * time.Second, Idle: 4 * delay,
 	}
 }
 
@@ -107,7 +125,7 @@ func (s *setUp) serve(t *testing.T, l net.Listener) {
 
 // within returns a context for something that must be done in that time, and some more on slow machines.
 func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d+5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), d+30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -159,7 +177,7 @@ func longRoundTrip(t *testing.T, f Fabric) {
 	if err := s.echo(within(t, 2*trip), link.Control); err != nil {
 		t.Fatalf("call: %v", err)
 	}
-	if took := time.Since(begun); took < trip || took > trip+2*time.Second {
+	if took := time.Since(begun); took < trip || took > trip+2*time.Second+f.Slack {
 		t.Errorf("a call took %s, want one round trip of %s", took, trip)
 	}
 	err := s.link.Wait(within(t, 10*trip), func(st link.State) bool { return st.Classes[link.Events].RTT >= trip })
@@ -188,7 +206,7 @@ func pushTakesOneTrip(t *testing.T, f Fabric) {
 	s.service.Push([]byte("revoked"))
 	select {
 	case at := <-received:
-		if took := at.Sub(sent); took < f.Delay || took > f.Delay+time.Second {
+		if took := at.Sub(sent); took < f.Delay || took > f.Delay+time.Second+f.Slack {
 			t.Errorf("the push took %s, want one trip of %s", took, f.Delay)
 		}
 	case <-within(t, 2*f.Delay).Done():
@@ -206,12 +224,12 @@ func cutComesBack(t *testing.T, f Fabric) {
 	for _, class := range []link.Class{link.Control, link.Events, link.Bulk} {
 		// A call on a connection that is just breaking may fail; the next one must not.
 		for err := s.echo(within(t, time.Second), class); err != nil; err = s.echo(within(t, time.Second), class) {
-			if status.Code(err) != codes.Unavailable || time.Since(begun) > 3*time.Second {
+			if status.Code(err) != codes.Unavailable || time.Since(begun) > 3*time.Second+f.Slack {
 				t.Fatalf("call over %s after a cut: %v", class, err)
 			}
 		}
 	}
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > time.Second+f.Slack {
 		t.Errorf("it took %s until calls worked, want at most a second", took)
 	}
 }
@@ -226,19 +244,15 @@ func cutAgainAndAgain(t *testing.T, f Fabric) {
 	good := 0
 	for range times {
 		f.Faults.Cut()
-		next := time.NewTimer(every)
-		for open := true; open; {
+		begun := time.Now()
+		for time.Since(begun) < every+f.Slack {
 			if err := s.echo(within(t, time.Second), link.Control); err == nil {
 				good++
-				<-next.C
 				break
 			}
-			select {
-			case <-next.C:
-				open = false
-			case <-time.After(every / 100):
-			}
+			letPass(t, every/100)
 		}
+		letPass(t, every-time.Since(begun))
 	}
 	if good < times*9/10 {
 		t.Errorf("calls worked between %d of %d cuts", good, times)
@@ -312,7 +326,7 @@ func deadPeer(t *testing.T, f Fabric) {
 func bulkDoesNotDelayEvents(t *testing.T, f Fabric) {
 	s := begin(t, f)
 	s.waitUp(t, time.Second)
-	f.Faults.SetBandwidth(1 << 20)
+	f.Faults.SetBandwidth(64 << 10)
 	var arrived atomic.Int64
 	first, done := make(chan struct{}), make(chan error, 1)
 	flows := sync.OnceFunc(func() { close(first) })
@@ -334,8 +348,8 @@ func bulkDoesNotDelayEvents(t *testing.T, f Fabric) {
 	if n := arrived.Load(); n >= 6<<20 {
 		t.Errorf("the transfer was over before the calls")
 	}
-	if worst > 500*time.Millisecond {
-		t.Errorf("a call took %s beside a transfer that fills its connection for 6 s", worst)
+	if worst > 500*time.Millisecond+f.Slack {
+		t.Errorf("a call took %s beside a transfer that fills its connection for 96 s", worst)
 	}
 	f.Faults.SetBandwidth(0)
 	if err := <-done; err != nil {
@@ -351,24 +365,11 @@ func serverRestarts(t *testing.T, f Fabric) {
 	if err != nil {
 		t.Fatalf("the end of the server was not noticed: %+v", s.link.State())
 	}
-	s.serve(t, again(t, f.Listener))
+	s.serve(t, f.Again(t))
 	s.waitUp(t, 16*time.Second)
 	if err := s.echo(within(t, time.Second), link.Control); err != nil {
 		t.Errorf("call after the restart: %v", err)
 	}
-}
-
-// again listens where a closed listener did.
-func again(t *testing.T, old net.Listener) net.Listener {
-	t.Helper()
-	if l, ok := old.(*listener); ok {
-		return l.network.Listen(string(l.address))
-	}
-	l, err := net.Listen("tcp", old.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }
 
 func closeEndsCalls(t *testing.T, f Fabric) {
