@@ -292,7 +292,7 @@ func TestLargeConfiguration(t *testing.T) {
 	if used > 150<<20 {
 		t.Errorf("the plan takes %d MB, want at most 150", used>>20)
 	}
-	if took > 10*time.Second { // far above what it takes; a slow machine must not fail it
+	if took > 2*time.Minute { // far above what it takes; a slow machine must not fail it
 		t.Errorf("building took %v", took)
 	}
 	e, err := snapshot.NewEntry("api/acme/env-77/service-77", 2, 1, true, largeAPI(77, 2))

@@ -41,7 +41,7 @@ func TestSlowHTTPTest(t *testing.T) {
 			n := startNode(t, nil, nil)
 			n.apply(n.world())
 			n.key("k1", nil)
-			args := append(mode, "-c", "500", "-r", "200", "-l", "14", "-x", "24", "-p", "3", "-u", n.base+"/catalog/v1/items/1")
+			args := append(mode, "-c", "500", "-r", "200", "-l", "14", "-x", "24", "-p", "10", "-u", n.base+"/catalog/v1/items/1")
 			cmd := exec.CommandContext(t.Context(), program, args...)
 			var out strings.Builder
 			cmd.Stdout = &out
@@ -58,7 +58,7 @@ func TestSlowHTTPTest(t *testing.T) {
 				if resp.StatusCode != 200 && resp.StatusCode != 429 { // its quota is small
 					t.Errorf("a client of good manners got %d", resp.StatusCode)
 				}
-				if took := time.Since(began); took > 3*time.Second {
+				if took := time.Since(began); took > 10*time.Second {
 					t.Errorf("a client of good manners waited for %v", took)
 				}
 				select {
@@ -139,7 +139,7 @@ func TestOutOfFileDescriptors(t *testing.T) {
 	kept := connect(t, address)
 	defer kept.Close()
 	ask := func(c net.Conn) error {
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.WriteString(c, "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func TestManyConnections(t *testing.T) {
 			t.Fatalf("connection %d: %v", i, err)
 		}
 		held = append(held, c)
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.WriteString(c, "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -230,11 +230,11 @@ func TestManyConnections(t *testing.T) {
 	if m, err := one.Read(buf); err != nil || m == 0 {
 		t.Errorf("one more client: %v", err)
 	}
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("one more client waited for %v", took)
 	}
 	for i := 0; i < conns; i += 100 { // those that stayed are served as well
-		_ = held[i].SetDeadline(time.Now().Add(10 * time.Second))
+		_ = held[i].SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.WriteString(held[i], "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,7 @@ func (s *secureNode) clientFor(t testing.TB, http2 bool, certificates ...tls.Cer
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 func fetch(t testing.TB, c *http.Client, url string) (*http.Response, string) {
@@ -122,7 +122,7 @@ func TestClientCertificateEndToEnd(t *testing.T) {
 			},
 		}
 		t.Cleanup(func() { transport.Close() })
-		return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+		return &http.Client{Transport: transport, Timeout: time.Minute}
 	}
 	if res, body := fetch(t, h3(), "https://api.example.com/open"); res.StatusCode != 403 || !strings.Contains(body, "client-certificate-required") {
 		t.Errorf("HTTP/3 without a certificate: %d %s", res.StatusCode, body)
@@ -206,7 +206,7 @@ func TestCertificateChangesUnderLoad(t *testing.T) {
 		l := s.ca.Issue(t, host)
 		s.put(t, "default", l)
 		tick := time.NewTicker(10 * time.Millisecond)
-		for deadline := time.After(20 * time.Second); ; {
+		for deadline := time.After(time.Minute); ; {
 			c, err := tls.Dial("tcp", s.addr, &tls.Config{ServerName: host, RootCAs: s.ca.Pool()})
 			if err != nil {
 				t.Fatal(err)
@@ -304,7 +304,7 @@ func TestOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(args ...string) string {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, openssl, append([]string{
 			"s_client", "-connect", s.addr, "-servername", host, "-CAfile", caFile, "-verify_return_error", "-ign_eof",

@@ -295,7 +295,7 @@ func TestStaplesRun(t *testing.T) {
 	go func() { done <- r.Run(ctx) }()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(10 * time.Second); r.cert.staple.Load() == nil; {
+	for deadline := time.After(time.Minute); r.cert.staple.Load() == nil; {
 		select {
 		case <-tick.C:
 		case <-deadline:

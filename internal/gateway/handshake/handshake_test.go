@@ -158,7 +158,7 @@ func (r *rig) dial(t testing.TB, name string, change func(*tls.Config)) (*client
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
 	c := tls.Client(nc, cfg)
 	if err := c.Handshake(); err != nil {
 		return nil, err
@@ -332,7 +332,7 @@ func TestPending(t *testing.T) {
 	stalled()
 	until(t, "two are", func() bool { return pending(r.server) == 2 })
 	// A third one is refused while the others are fresh.
-	_ = first.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = first.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := stalled().Read(make([]byte, 1)); err == nil {
 		t.Error("a third handshake is let in")
 	}
@@ -370,7 +370,7 @@ func TestTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	_ = nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = nc.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := nc.Write([]byte{22, 3, 1, 2, 0}); err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(10 * time.Second); !f(); {
+	for deadline := time.After(time.Minute); !f(); {
 		select {
 		case <-tick.C:
 		case <-deadline:

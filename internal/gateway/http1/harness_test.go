@@ -89,11 +89,11 @@ func eventually(t *testing.T, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(10 * time.Second); !f(); {
+	for deadline := time.After(time.Minute); !f(); {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("waited for 10s in vain")
+			t.Fatal("waited for a minute in vain")
 		}
 	}
 }
@@ -103,6 +103,7 @@ type gateway struct {
 	*handler
 	server   *http1.Server
 	registry *upstream.Registry
+	sweeper  *sweep.Sweeper
 	address  string
 }
 
@@ -152,7 +153,7 @@ func start(t *testing.T, script func(net.Conn), s setup) *gateway {
 		// The listeners were closed by their own clean-up, which ran before.
 		wg.Wait()
 	})
-	return &gateway{h, server, registry, address}
+	return &gateway{h, server, registry, sw, address}
 }
 
 // listen serves connections until the test ends.
@@ -202,7 +203,7 @@ func (g *gateway) dial(t *testing.T) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return &client{t, c.(*net.TCPConn), bufio.NewReader(c)}

@@ -82,7 +82,7 @@ func (r *nginxReader) read(raw []byte) ([]seen, error) {
 		return nil, err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write(raw); err != nil {
 		return nil, err
 	}

@@ -613,7 +613,7 @@ func TestClientLeaves(t *testing.T) {
 			if !short {
 				select {
 				case <-ended:
-				case <-time.After(10 * time.Second):
+				case <-time.After(time.Minute):
 					t.Fatal("the call of the backend goes on")
 				}
 			}
@@ -650,11 +650,11 @@ func TestClientStopsReading(t *testing.T) {
 			c.send(get)
 			select {
 			case <-ended:
-			case <-time.After(15 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("the call of the backend goes on")
 			}
-			if took := time.Since(begin); took < time.Second || took > 4*time.Second {
-				t.Errorf("it took %v, and a client may be silent for a second", took)
+			if took := time.Since(begin); took < time.Second || took > 25*time.Second {
+				t.Errorf("it took %v, and a client may be silent for a second, where it would be 30 by default", took)
 			}
 			if got := g.records(t, 1)[0]; got.code != "client-gone" {
 				t.Errorf("recorded %q", got.code)

@@ -58,7 +58,7 @@ func dialWebSocket(t *testing.T, g *gateway) *websocket.Conn {
 	if res.Header.Get("X-Backend") != "yes" || c.Subprotocol() != "echo" || res.Header.Get("X-Request-Id") == "" {
 		t.Errorf("the answer has the fields %v", res.Header)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	return c
 }
 

@@ -8,9 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
-
-	"hansa.dev/hansa/internal/x/sweep"
 )
 
 // TestUnaskedResponses has the backend say more than it was asked, after its response was complete: what it says then must not
@@ -21,16 +18,16 @@ func TestUnaskedResponses(t *testing.T) {
 	large := strings.Repeat("x", 100_000)
 	for name, tt := range map[string]struct {
 		method, response string
-		after            time.Duration // how long the connection is idle then
+		idle             bool // until the clock of the gateway, which ticks, has gone on
 	}{
-		"body of HEAD":          {"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", 0},
-		"body of 204":           {"GET", "HTTP/1.1 204 No Content\r\n\r\n", 0},
-		"body of 304":           {"GET", "HTTP/1.1 304 Not Modified\r\n\r\n", 0},
-		"behind a large body":   {"GET", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(large), large), 0},
-		"with a large body":     {"GET", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n%9000s%s", "", unasked), 0},
-		"with a full buffer":    {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 4055\r\n\r\n" + strings.Repeat("x", 4055) + unasked, 0},
-		"behind a short body":   {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 2 * sweep.Tick},
-		"behind a chunked body": {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 2 * sweep.Tick},
+		"body of HEAD":          {"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", false},
+		"body of 204":           {"GET", "HTTP/1.1 204 No Content\r\n\r\n", false},
+		"body of 304":           {"GET", "HTTP/1.1 304 Not Modified\r\n\r\n", false},
+		"behind a large body":   {"GET", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(large), large), false},
+		"with a large body":     {"GET", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n%9000s%s", "", unasked), false},
+		"with a full buffer":    {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 4055\r\n\r\n" + strings.Repeat("x", 4055) + unasked, false},
+		"behind a short body":   {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true},
+		"behind a chunked body": {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -58,7 +55,10 @@ func TestUnaskedResponses(t *testing.T) {
 			g.records(t, 1) // so the connection to the backend has been given back
 			seen <- true
 			<-said
-			<-time.After(tt.after)
+			if tt.idle {
+				since := g.sweeper.Now()
+				eventually(t, func() bool { return g.sweeper.Now() > since })
+			}
 			c.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
 			if res := c.receive("GET"); res.body != "next" {
 				t.Errorf("the next request got %d %q", res.StatusCode, res.body)

@@ -43,7 +43,7 @@ func (g *gateway) dial(t *testing.T, settings ...xhttp2.Setting) *raw {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	r := &raw{t: t, Conn: c, Framer: xhttp2.NewFramer(c, c), dec: hpack.NewDecoder(4096, nil)}
@@ -732,7 +732,7 @@ func TestForeignProtocol(t *testing.T) {
 	defer c.Close()
 	_, _ = io.WriteString(c, "INVALID CONNECTION PREFACE\r\n\r\n")
 	r := &raw{t: t, Conn: c, Framer: xhttp2.NewFramer(c, c)}
-	r.must(c.SetDeadline(time.Now().Add(20 * time.Second)))
+	r.must(c.SetDeadline(time.Now().Add(time.Minute)))
 	if _, away := r.until(nil); away == nil || away.ErrCode != xhttp2.ErrCodeProtocol {
 		t.Errorf("got %v, want GOAWAY with PROTOCOL_ERROR", away)
 	}

@@ -69,7 +69,7 @@ func FuzzToHTTP1(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		var block bytes.Buffer
 		enc := hpack.NewEncoder(&block)
 		head := func(fields ...string) []byte {
@@ -214,14 +214,14 @@ func FuzzConnection(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		cut := min(int(at), len(in)) // read in two pieces, if it comes so
 		_, _ = io.WriteString(c, xhttp2.ClientPreface+string(in[:cut]))
 		_, _ = c.Write(in[cut:])
 		if len(in)%2 == 0 { // what comes then is an end alone
 			_ = c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
 			_, _ = io.Copy(io.Discard, c)
-			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		}
 		_ = c.(*net.TCPConn).CloseWrite()
 		if _, err := io.Copy(io.Discard, c); errors.Is(err, net.ErrClosed) || err != nil && strings.Contains(err.Error(), "timeout") {

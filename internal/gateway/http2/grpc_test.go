@@ -144,7 +144,7 @@ func TestGRPC(t *testing.T) {
 	modes(t, func(t *testing.T, secure bool) {
 		r := startGRPC(t, secure, setup{})
 		client := pb.NewTestServiceClient(r.conn)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		for _, tt := range grpcCases {
 			t.Run(tt.name, func(t *testing.T) {

@@ -30,7 +30,7 @@ func TestH2spec(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		args := []string{"-h", host, "-p", port, "-o", "2", "-S"}
+		args := []string{"-h", host, "-p", port, "-o", "20", "-S"}
 		if secure {
 			args = append(args, "-t", "-k")
 		}

@@ -94,11 +94,11 @@ func eventually(t *testing.T, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(10 * time.Second); !f(); {
+	for deadline := time.After(time.Minute); !f(); {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("waited for 10s in vain")
+			t.Fatal("waited for a minute in vain")
 		}
 	}
 }
@@ -239,7 +239,7 @@ func (g *gateway) client(t *testing.T) *http.Client {
 		},
 	}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
 // url returns the URL of a path.

@@ -137,7 +137,7 @@ func mixedClient(t *testing.T, g *gateway, two bool) *http.Client {
 	tr.Protocols.SetHTTP1(!two)
 	tr.Protocols.SetUnencryptedHTTP2(two)
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
+	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
 // mixedRequest sends one request and holds the answer against it. It tells whether that arrived whole.

@@ -47,7 +47,7 @@ func dial(t *testing.T, l *Listener) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -199,7 +199,7 @@ func TestPanic(t *testing.T) {
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(10 * time.Second); l.Connections() > 0; {
+	for deadline := time.After(time.Minute); l.Connections() > 0; {
 		select {
 		case <-tick.C:
 		case <-deadline:

@@ -85,7 +85,7 @@ func FuzzHTTP2Backend(f *testing.F) {
 	running.Go(func() { _ = r.Run(ctx) })
 	f.Cleanup(func() { cancel(); running.Wait() })
 	plan, err := r.Prepare("", []snapshot.Backend{{
-		Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", ResponseMillis: 5000, IdleMillis: 5000,
+		Organization: "acme", Name: "catalog", Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", ResponseMillis: 60_000, IdleMillis: 60_000,
 	}})
 	if err != nil {
 		f.Fatal(err)
@@ -97,7 +97,7 @@ func FuzzHTTP2Backend(f *testing.F) {
 		begin := time.Now()
 		_ = outcome(b, get("/"), new(down))
 		wg.Wait()
-		if took := time.Since(begin); took > 4*time.Second {
+		if took := time.Since(begin); took > 30*time.Second {
 			t.Errorf("the call took %v", took)
 		}
 		for _, p := range b.current().places {

