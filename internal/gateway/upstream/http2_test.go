@@ -24,8 +24,9 @@ type framed struct {
 	conn int // how many connections came before
 	n    int // how many requests came before on this one
 
-	pongs bool // answers pings; set by the script
-	ended bool // the request that the script is called for has no body
+	pongs bool   // answers pings; set by the script
+	ping  func() // is called for each; set by the script
+	ended bool   // the request that the script is called for has no body
 }
 
 // head makes a header block of names and values.
@@ -76,6 +77,9 @@ func frames(script func(f *framed, id uint32) error) func(net.Conn) {
 				err = script(f, in.StreamID)
 				f.n++
 			case *xhttp2.PingFrame:
+				if f.ping != nil {
+					f.ping()
+				}
 				if f.pongs && !in.IsAck() {
 					err = f.WritePing(true, in.Data)
 				}
@@ -295,11 +299,19 @@ func TestHTTP2Pending(t *testing.T) {
 }
 
 // TestHTTP2GoneSilent has a connection of HTTP/2 say nothing any more, as one does whose other end is gone without a word. Requests
-// that come one after the other, and whose time-outs are short, must not be sent there for ever. A backend that is slow, but
-// there, keeps its connection.
+// that come one after the other must not be sent there for long. A backend that is slow, but there, keeps its connection: it is
+// asked.
 func TestHTTP2GoneSilent(t *testing.T) {
-	for name, dials := range map[string]int{"gone": 2, "slow": 1} {
-		there := dials == 1
+	for name, c := range map[string]struct {
+		responseMillis int64
+		within         time.Duration // is a request served
+		dials          int
+	}{
+		"gone":                 {2000, 10 * time.Second, 2},
+		"gone, long time-outs": {60_000, 21 * time.Second, 2},
+		"slow":                 {2000, 0, 1},
+	} {
+		there := c.within == 0
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, r *rig) {
 				r.serve["h:1"] = frames(func(f *framed, id uint32) error {
@@ -309,20 +321,68 @@ func TestHTTP2GoneSilent(t *testing.T) {
 					}
 					return nil
 				})
-				b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", ResponseMillis: 2000, IdleMillis: 60_000})
+				b := r.commit(t, snapshot.Backend{
+					Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", ResponseMillis: c.responseMillis, IdleMillis: 60_000,
+				})
 				check(t, outcome(b, get("/"), new(down)), "200 hi")
 				began := time.Now()
 				served := false
-				for !served && time.Since(began) < 2*time.Minute {
+				for !served && time.Since(began) < max(c.within, 12*time.Second) {
 					served = outcome(b, get("/"), new(down)) == "200 hi"
 				}
-				if took := time.Since(began); served == there || !there && took > 2*keepalive+5*time.Second {
+				if took := time.Since(began); served == there || served && took > c.within {
 					t.Errorf("served: %v, after %v", served, took)
 				}
-				if n := r.dials("h:1"); n != dials {
-					t.Errorf("%d connections were made, want %d", n, dials)
+				if n := r.dials("h:1"); n != c.dials {
+					t.Errorf("%d connections were made, want %d", n, c.dials)
 				}
 			})
 		})
 	}
+}
+
+// TestHTTP2SilentMeanwhile has requests go elsewhere while one waits for a backend that has not answered a ping.
+func TestHTTP2SilentMeanwhile(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, r *rig) {
+		r.serve["h:1"] = frames(func(f *framed, id uint32) error {
+			if f.conn > 0 {
+				f.answer(id, "hi")
+			}
+			return nil
+		})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", ResponseMillis: 60_000, IdleMillis: 60_000})
+		first := make(chan string)
+		go func() { first <- outcome(b, get("/"), new(down)) }()
+		<-time.After(pingAfter + 3*time.Second) // of the fake clock
+		began := time.Now()
+		check(t, outcome(b, get("/"), new(down)), "200 hi")
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+		<-first
+	})
+}
+
+// TestHTTP2PingsSeldom has a response be silent for long, as a subscription of gRPC may be. Servers of gRPC end a connection when a
+// third ping comes within five minutes of the one before without a frame of a response in between.
+func TestHTTP2PingsSeldom(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, r *rig) {
+		var pings []time.Time
+		r.serve["h:1"] = frames(func(f *framed, id uint32) error {
+			f.pongs, f.ping = true, func() { pings = append(pings, time.Now()) }
+			f.headers(id, false, ":status", "200")
+			return nil
+		})
+		b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2", IdleMillis: 3_600_000})
+		check(t, outcome(b, get("/"), new(down)), "200 broken: upstream-timeout")
+		strikes := 0
+		for i := range pings[1:] {
+			if pings[i+1].Sub(pings[i]) < 5*time.Minute {
+				strikes++
+			}
+		}
+		if len(pings) < 10 || strikes > 2 {
+			t.Errorf("%d pings, of which %d came too soon: %v", len(pings), strikes, pings)
+		}
+	})
 }

@@ -12,9 +12,12 @@ import (
 	"hansa.dev/hansa/internal/gateway/upstream/mux"
 )
 
-// keepalive is after how long a silence a backend is asked whether it is still there while calls wait for it, and how long it
-// may take to answer.
-const keepalive = 15 * time.Second
+// pingAfter is after how long a silence a backend is asked whether it is still there while calls wait for it, and pongWithin how
+// long it may take to answer.
+const (
+	pingAfter  = 5 * time.Second
+	pongWithin = 15 * time.Second
+)
 
 // muxes are the connections of HTTP/2 to an endpoint.
 type muxes struct {
@@ -176,7 +179,7 @@ func (p *muxes) dial(c *call, m *muxCall, auto bool) error {
 	}
 	n := &muxConn{made: c.now()}
 	n.Conn = mux.New(mux.Options{
-		TCP: &conn.tcp, Stream: conn.stream, Sweeper: o.Sweeper, Bodies: o.Bodies, Limits: s.limits, Write: s.idle, Ping: keepalive,
+		TCP: &conn.tcp, Stream: conn.stream, Sweeper: o.Sweeper, Bodies: o.Bodies, Limits: s.limits, Write: s.idle, Ping: pingAfter, Pong: pongWithin,
 		Changed: p.change, Guard: o.Guard,
 	})
 	if p.closed {

@@ -31,6 +31,11 @@ const (
 	// maxStreams bounds the requests on one connection, whatever the backend allows; until it has said so, firstStreams.
 	maxStreams   = 1000
 	firstStreams = 100
+	// hesitation is how long the answer to a ping may take before no more requests are sent on the connection.
+	hesitation = 2 * time.Second
+	// calm is how far apart pings are at most. Servers of gRPC end a connection after the third ping that comes within five
+	// minutes of the one before, unless they have sent a frame of a response meanwhile (gRPC A8, A9).
+	calm = 5*time.Minute + 10*time.Second
 )
 
 // Options configure a Conn.
@@ -46,9 +51,9 @@ type Options struct {
 	Limits h1.Limits
 	// Write is how long the backend may take to accept what is written.
 	Write time.Duration
-	// Ping is after how long a silence the backend is asked whether it is still there while requests wait for it, and how
-	// long it may take to answer.
-	Ping time.Duration
+	// Ping is after how long a silence the backend is asked whether it is still there while requests wait for it, and Pong
+	// how long it may take to answer.
+	Ping, Pong time.Duration
 	// Guard catches what panics while frames are written, at the price of the connection. Who runs Serve sees to the rest.
 	Guard *guard.Guard
 	// Changed is called when the connection can take more requests than before, or will take no more, with the locks of the
@@ -102,8 +107,10 @@ type Conn struct {
 	tunnels bool // the backend takes extended CONNECT
 	away    bool // no more streams can be opened
 	pinging bool // an answer to a ping is awaited
+	pings   int  // that were sent since the last frame of a response
 	doubt   bool // a stream was given up, and nothing has been heard since it was opened
 	heard   time.Duration
+	asked   time.Duration // when the last ping was sent
 	since   time.Duration // without streams since
 	uses    int
 	w       flush.Buffer
@@ -313,25 +320,56 @@ func (c *Conn) State() State {
 func (c *Conn) ping() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.streams) == 0 && !c.doubt && !c.pinging {
+		return
+	}
 	now := c.opts.Sweeper.Now()
-	quiet := now - c.heard
+	next := c.asked + c.opts.Pong
+	if !c.pinging {
+		next = c.heard + c.opts.Ping
+		if c.pings > 0 {
+			next = max(next, c.asked+min(c.opts.Ping<<(3*min(c.pings, 3)), calm))
+		}
+	}
 	switch {
-	case len(c.streams) == 0 && !c.doubt:
-		c.pinging = false
-		return
-	case quiet < c.opts.Ping:
-		c.alarm.Arm(c.opts.Ping - quiet)
-		return
+	case now < next:
+		c.alarm.Arm(next - now)
 	case c.pinging:
 		c.w.Break()
 		c.failedLocked(ErrTimeout)
-		return
+	default:
+		c.w.Out = h2.AppendPing(c.w.Out, false, [8]byte{'h', 'a', 'n', 's', 'a'})
+		c.w.Kick()
+		c.pinging, c.asked = true, now
+		c.pings++
+		c.alarm.Arm(c.opts.Pong)
 	}
-	c.pinging = true
-	c.w.Out = h2.AppendPing(c.w.Out, false, [8]byte{'h', 'a', 'n', 's', 'a'})
-	c.w.Kick()
-	c.heard = now // give the answer its time
-	c.alarm.Arm(c.opts.Ping)
+}
+
+// silentLocked tells whether the backend is likely to be gone, so that requests are better sent on another connection.
+func (c *Conn) silentLocked() bool {
+	if !c.pinging && !c.doubt {
+		return false
+	}
+	now := c.opts.Sweeper.Now()
+	return c.pinging && now-c.asked > hesitation || c.doubt && now-c.heard > c.opts.Ping+hesitation
+}
+
+// hearLocked notes that the backend has sent something.
+func (c *Conn) hearLocked() {
+	if c.pinging || c.doubt {
+		c.pinging, c.doubt = false, false
+		c.opts.Changed()
+	}
+	c.heard = c.opts.Sweeper.Now()
+}
+
+// answeredLocked notes that the backend has sent a frame of a response.
+func (c *Conn) answeredLocked() {
+	if c.pings > 0 {
+		c.pings = 0
+		c.alarm.Arm(c.opts.Ping)
+	}
 }
 
 // received is a header block that was received.

@@ -25,7 +25,7 @@ const (
 func (c *Conn) parse(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard, c.pinging, c.doubt = c.opts.Sweeper.Now(), false, false
+	c.hearLocked()
 	at := 0
 	for {
 		if c.data.left+c.data.padding > 0 {
@@ -86,6 +86,7 @@ func (c *Conn) spend(n int) error {
 func (c *Conn) frameLocked(h h2.FrameHeader, content []byte) error {
 	switch h.Type {
 	case h2.Headers, h2.Continuation:
+		c.answeredLocked()
 		return c.headersLocked(h, content)
 	case h2.Settings:
 		return c.settingsLocked(h, content)
@@ -338,6 +339,7 @@ func (c *Conn) beginDataLocked(h h2.FrameHeader, rest []byte) (n int, err error)
 	if !c.credit.Take(h.Length) {
 		return 0, errFlow
 	}
+	c.answeredLocked()
 	s := c.streams[h.Stream]
 	switch {
 	case s == nil || s.complete:

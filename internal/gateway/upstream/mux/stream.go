@@ -64,7 +64,7 @@ func (s *Stream) Open(c *Conn, block []byte, end, bodiless bool, stop func() err
 		return ErrAway
 	case c.away:
 		return ErrAway
-	case len(c.streams) >= c.most:
+	case len(c.streams) >= c.most || c.silentLocked():
 		return ErrFull
 	}
 	s.cond.L = &c.mu
