@@ -15,6 +15,7 @@ import (
 	"hansa.dev/hansa/client"
 	"hansa.dev/hansa/internal/app"
 	"hansa.dev/hansa/internal/gateway/certs/certstest"
+	"hansa.dev/hansa/internal/link/linktest"
 )
 
 func clientConfig(a *certstest.Authority) *tls.Config { return &tls.Config{RootCAs: a.Pool()} }
@@ -29,6 +30,8 @@ type acmeRig struct {
 	ca       *pebble
 	gateways [2]*gatewayNode
 	sample   string
+	// link stands before the control node, which comes back at another port: somebody may have taken the one before.
+	link *linktest.Proxy
 }
 
 func startACME(t *testing.T, externalKey string) *acmeRig {
@@ -36,7 +39,7 @@ func startACME(t *testing.T, externalKey string) *acmeRig {
 	requirePebble(t)
 	overHTTP, overTLS := startBalancer(t), startBalancer(t)
 	r := &acmeRig{ca: startPebble(t, overHTTP.Addr(), overTLS.Addr(), startResolver(t), externalKey)}
-	r.start(t, t.TempDir(), "127.0.0.1:0")
+	r.start(t, t.TempDir())
 	r.sample = startSample(t)
 	r.apply(t, r.sample)
 	r.apply(t, `
@@ -49,7 +52,7 @@ spec: {hostnames: ["*.example.com"], environments: [prod]}
 	for i := range r.gateways {
 		name := fmt.Sprintf("gw-%d", i)
 		r.gateways[i] = startGateway(t, app.GatewayOptions{
-			Data: filepath.Join(t.TempDir(), name), Name: name, Control: []string{r.link}, JoinToken: r.joinToken(t), HTTPSAddr: "127.0.0.1:0",
+			Data: filepath.Join(t.TempDir(), name), Name: name, Control: []string{r.link.Addr()}, JoinToken: r.joinToken(t), HTTPSAddr: "127.0.0.1:0",
 		})
 		plain, secure = append(plain, r.gateways[i].Ready().Addresses["http"]), append(secure, r.gateways[i].Ready().Addresses["https"])
 		eventually(t, patience, func() error { return r.gateways[i].want(t.Context(), "/nothing", "", http.StatusNotFound) })
@@ -60,10 +63,10 @@ spec: {hostnames: ["*.example.com"], environments: [prod]}
 }
 
 // start starts a control node that does not wait for long before it asks a CA again.
-func (r *acmeRig) start(t *testing.T, dir, link string) {
+func (r *acmeRig) start(t *testing.T, dir string) {
 	t.Helper()
 	c, err := app.StartControl(t.Context(), app.ControlOptions{
-		Data: dir, APIAddr: "127.0.0.1:0", LinkAddr: link, ACMERetry: 2 * time.Second, Log: logger("control"),
+		Data: dir, APIAddr: "127.0.0.1:0", LinkAddr: "127.0.0.1:0", ACMERetry: 2 * time.Second, Log: logger("control"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +74,11 @@ func (r *acmeRig) start(t *testing.T, dir, link string) {
 	stopAtEnd(t, c.Stop)
 	ready := c.Ready()
 	r.controlNode = &controlNode{Control: c, Client: connect(t, ready), dir: dir, link: ready.Addresses["link"]}
+	if r.link == nil {
+		r.link = linktest.NewProxy(t, r.controlNode.link)
+		return
+	}
+	r.link.SetTarget(r.controlNode.link)
 }
 
 // order applies a certificate that the CA is to issue; more are further fields of acme.
@@ -278,7 +286,7 @@ func TestACMERestart(t *testing.T) {
 		stopNow(t, r.Stop)
 		close(held)
 		r.ca.while(nil)
-		r.start(t, r.dir, r.link)
+		r.start(t, r.dir)
 		r.served(t, hostname, nil)
 		if again := r.ca.orders.Load() - orders; again != made {
 			t.Errorf("%s: %d orders were made before the restart, %d in all: it did not go on", at.name, made, again)

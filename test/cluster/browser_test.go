@@ -101,7 +101,7 @@ func TestBrowser(t *testing.T) {
 	}
 	dir := t.TempDir()
 	pin := writeCertificate(t, filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
-	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c := startControl(t, t.TempDir())
 	c.apply(t, startSample(t)+fmt.Sprintf(`---
 apiVersion: hansa.dev/v1
 kind: Backend

@@ -139,7 +139,7 @@ func (c *controlNode) sealedBundle(t testing.TB, passphrase secret.Bytes) string
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c := startControl(t, t.TempDir())
 	c.apply(t, startSample(t)+"---"+manyKeys)
 	open := c.key(t, "shop-open")
 	g := startGateway(t, app.GatewayOptions{
@@ -175,7 +175,10 @@ func TestCertificates(t *testing.T) {
 	}
 	ask()
 	best := patience
-	for n := int64(2); n < 5; n++ {
+	number := int64(1)
+	for number < 4 || best > time.Second && number < 20 { // the machine may be busy with other things for a while
+		number++
+		n := number
 		document := certificateDocument(t, n)
 		began := time.Now()
 		c.apply(t, document)
@@ -188,16 +191,17 @@ func TestCertificates(t *testing.T) {
 		}
 	}
 
-	if best > time.Second { // of three, since the machine may be busy
+	if best > time.Second {
 		t.Errorf("a new certificate takes %v to be shown, want less than 1 s", best)
 	}
 
+	number++
 	before := g.ready(t)
 	if _, err := c.RotateGroupKey(ctx, v1.DefaultOrganization, "local"); err != nil {
 		t.Fatal(err)
 	}
-	c.apply(t, certificateDocument(t, 5))
-	eventually(t, patience, g.shows(ctx, 5))
+	c.apply(t, certificateDocument(t, number))
+	eventually(t, patience, g.shows(ctx, number))
 	if after := g.ready(t); before != after {
 		t.Errorf("readiness after the rotation:\n%s\nbefore:\n%s", after, before)
 	}
@@ -209,13 +213,13 @@ func TestCertificates(t *testing.T) {
 	opts := g.opts
 	opts.JoinToken = secret.Bytes{}
 	again := startGateway(t, opts)
-	if err := again.shows(ctx, 5)(); err != nil {
+	if err := again.shows(ctx, number)(); err != nil {
 		t.Errorf("after a restart without control node: %v", err)
 	}
 	alone := startGateway(t, app.GatewayOptions{
 		Data: filepath.Join(t.TempDir(), "alone"), Name: "alone", Bundle: file, Passphrase: passphrase, HTTPSAddr: "127.0.0.1:0",
 	})
-	if err := alone.shows(ctx, 5)(); err != nil {
+	if err := alone.shows(ctx, number)(); err != nil {
 		t.Errorf("from a bundle, without control node: %v", err)
 	}
 }
@@ -254,7 +258,7 @@ func TestClientCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c := startControl(t, t.TempDir())
 	c.apply(t, startSample(t)+"---\n"+certificateDocument(t, 1)+"\n---"+fmt.Sprintf(`
 kind: Backend
 metadata: {name: bank}

@@ -91,7 +91,7 @@ func TestRecordDies(t *testing.T) {
 		t.Errorf("the process ended with %v, want exit code %d:\n%s", exit, cli.ExitStorage, log.Bytes())
 	}
 	resize(t, disk, "size=2g") // with the changes that were acknowledged the disk may be near the reserve
-	again := startControl(t, data, "127.0.0.1:0")
+	again := startControl(t, data)
 	for i := range acknowledged {
 		if _, err := again.Get(t.Context(), v1.Key{Organization: v1.DefaultOrganization, Kind: v1.KindAPI, Name: fmt.Sprintf("large-%d", i)}); err != nil {
 			t.Errorf("an acknowledged change is lost: %v", err)

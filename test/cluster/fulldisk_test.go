@@ -61,7 +61,7 @@ func TestFullDisks(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	disk := smallDisk(t, "400m")
-	c := startControl(t, filepath.Join(disk, "control"), "127.0.0.1:0")
+	c := startControl(t, filepath.Join(disk, "control"))
 	c.apply(t, startSample(t)+"---"+manyKeys+"---"+marker(0))
 	gatewayDisk := smallDisk(t, "4m")
 	g := startGateway(t, app.GatewayOptions{Data: filepath.Join(gatewayDisk, "gw"), Name: "gw", Control: []string{c.link}, JoinToken: c.joinToken(t)})

@@ -18,7 +18,7 @@ import (
 func TestHTTP3Upgrade(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c := startControl(t, t.TempDir())
 	c.apply(t, startSample(t))
 	c.apply(t, certificateDocument(t, 1)+"\n---"+fmt.Sprintf(`
 kind: Backend

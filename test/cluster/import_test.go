@@ -86,7 +86,7 @@ func sendAll(t *testing.T, name string, doc []byte) {
 	if err := resource.WriteYAML(&documents, objects...); err != nil {
 		t.Fatal(err)
 	}
-	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c := startControl(t, t.TempDir())
 	c.apply(t, topology+"---\n"+documents.String())
 	g := startGateway(t, app.GatewayOptions{Data: filepath.Join(t.TempDir(), "gw"), Name: "gw", Control: []string{c.link}, JoinToken: c.joinToken(t)})
 	if err := g.AwaitConfiguration(t.Context()); err != nil {

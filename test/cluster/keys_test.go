@@ -13,7 +13,7 @@ import (
 func TestKeysHaveArrived(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c := startControl(t, t.TempDir())
 	c.apply(t, startSample(t)+"---"+manyKeys)
 	g := startGateway(t, app.GatewayOptions{Data: filepath.Join(t.TempDir(), "gw"), Name: "gw", Control: []string{c.link}, JoinToken: c.joinToken(t)})
 	open := c.key(t, "shop-open")

@@ -47,7 +47,7 @@ func requirePebble(t *testing.T) {
 }
 
 // validity are the profiles of the CA: how long certificates live, in seconds.
-var validity = map[string]int{"long": 90 * 86400, "short": 24}
+var validity = map[string]int{"long": 90 * 86400, "short": 45}
 
 // startPebble starts a CA that validates over the ports of the load balancers. With an external key, accounts must be tied.
 func startPebble(t *testing.T, httpAddr, tlsAddr net.Addr, resolver, externalKey string) *pebble {
@@ -55,7 +55,6 @@ func startPebble(t *testing.T, httpAddr, tlsAddr net.Addr, resolver, externalKey
 	own := certstest.NewAuthority(t, "CA of the CA")
 	dir := t.TempDir()
 	leaf := own.Issue(t, "127.0.0.1", "localhost")
-	address, management := freeAddress(t), freeAddress(t)
 	profiles := map[string]any{}
 	for name, seconds := range validity {
 		profiles[name] = map[string]any{"description": name, "validityPeriod": seconds}
@@ -64,40 +63,39 @@ func startPebble(t *testing.T, httpAddr, tlsAddr net.Addr, resolver, externalKey
 	if externalKey != "" {
 		external["kid-1"] = externalKey
 	}
-	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
-		"listenAddress": address, "managementListenAddress": management, "keyAlgorithm": "ecdsa",
-		"certificate": filepath.Join(dir, "tls.crt"), "privateKey": filepath.Join(dir, "tls.key"),
-		"httpPort": httpAddr.(*net.TCPAddr).Port, "tlsPort": tlsAddr.(*net.TCPAddr).Port, "domainBlocklist": []string{"blocked.example.com"},
-		"profiles": profiles, "retryAfter": map[string]int{"authz": 1, "order": 1},
-		"externalAccountBindingRequired": externalKey != "", "externalAccountMACKeys": external,
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, data := range map[string][]byte{"tls.crt": leaf.CertPEM, "tls.key": leaf.KeyPEM, "config.json": config} {
+	for name, data := range map[string][]byte{"tls.crt": leaf.CertPEM, "tls.key": leaf.KeyPEM} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), "pebble", "-config", filepath.Join(dir, "config.json"), "-dnsserver", resolver)
-	// Three of ten nonces are refused, and nothing that was validated is taken for granted.
-	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=30", "PEBBLE_AUTHZREUSE=0")
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the CA says:\n%s", log.String())
-		}
-	})
-	p := &pebble{ca: string(own.PEM)}
-	reverse := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: address})
 	transport := &http.Transport{TLSClientConfig: clientConfig(own)}
 	t.Cleanup(transport.CloseIdleConnections)
+	address := ""
+	for try := 1; address == ""; try++ { // somebody may take an address before the CA does
+		free := freeAddress(t)
+		config, err := json.Marshal(map[string]any{"pebble": map[string]any{
+			"listenAddress": free, "managementListenAddress": freeAddress(t), "keyAlgorithm": "ecdsa",
+			"certificate": filepath.Join(dir, "tls.crt"), "privateKey": filepath.Join(dir, "tls.key"),
+			"httpPort": httpAddr.(*net.TCPAddr).Port, "tlsPort": tlsAddr.(*net.TCPAddr).Port, "domainBlocklist": []string{"blocked.example.com"},
+			"profiles": profiles, "retryAfter": map[string]int{"authz": 1, "order": 1},
+			"externalAccountBindingRequired": externalKey != "", "externalAccountMACKeys": external,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "config.json")
+		if err := os.WriteFile(file, config, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		switch said, ok := runPebble(t, transport, free, "-config", file, "-dnsserver", resolver); {
+		case ok:
+			address = free
+		case try == 5:
+			t.Fatalf("the CA does not run:\n%s", said)
+		}
+	}
+	p := &pebble{ca: string(own.PEM)}
+	reverse := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: address})
 	reverse.Transport = transport // the Host stays: the CA makes URLs of it
 	p.proxy = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f := p.hinder.Load(); f != nil && (*f)(w, r) {
@@ -112,16 +110,52 @@ func startPebble(t *testing.T, httpAddr, tlsAddr net.Addr, resolver, externalKey
 	p.proxy.StartTLS()
 	t.Cleanup(p.proxy.Close)
 	p.directory = p.proxy.URL + "/dir"
+	return p
+}
+
+// runPebble starts the CA and waits until it answers at the address. It ends with the test, and if it ends before it answers, ok
+// is false.
+func runPebble(t *testing.T, transport http.RoundTripper, address string, args ...string) (said string, ok bool) {
+	t.Helper()
+	var log bytes.Buffer // to be read when the process has ended
+	cmd := exec.CommandContext(t.Context(), "pebble", args...)
+	// Three of ten nonces are refused, and nothing that was validated is taken for granted.
+	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=30", "PEBBLE_AUTHZREUSE=0")
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the process
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+		if t.Failed() {
+			t.Logf("the CA says:\n%s", log.String())
+		}
+	})
 	eventually(t, patience, func() error {
+		select {
+		case <-ended:
+			return nil
+		default:
+		}
 		resp, err := (&http.Client{Transport: transport}).Get("https://" + address + "/dir")
 		if err != nil {
 			return err
 		}
+		ok = true
 		_, err = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		return err
 	})
-	return p
+	if !ok {
+		said = log.String()
+	}
+	return said, ok
 }
 
 // while puts something in the way of requests to the CA until it is called with nil.

@@ -22,7 +22,7 @@ import (
 func TestSessionsResumeElsewhere(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := startControl(t, t.TempDir(), "127.0.0.1:0")
+	c := startControl(t, t.TempDir())
 	c.apply(t, startSample(t))
 	c.apply(t, `
 apiVersion: hansa.dev/v1

@@ -67,10 +67,10 @@ type controlNode struct {
 	link string
 }
 
-// startControl starts a control node in a folder. Its link listens where it is told, so that it can come back there.
-func startControl(t testing.TB, dir, link string) *controlNode {
+// startControl starts a control node in a folder.
+func startControl(t testing.TB, dir string) *controlNode {
 	t.Helper()
-	c, err := app.StartControl(t.Context(), app.ControlOptions{Data: dir, APIAddr: "127.0.0.1:0", LinkAddr: link, Log: logger("control")})
+	c, err := app.StartControl(t.Context(), app.ControlOptions{Data: dir, APIAddr: "127.0.0.1:0", LinkAddr: "127.0.0.1:0", Log: logger("control")})
 	if err != nil {
 		t.Fatal(err)
 	}
