@@ -113,8 +113,7 @@ func (h *hansas) routes(ctx context.Context, name string) (*gatewayNode, error) 
 	if err := os.MkdirAll(documents, 0o700); err != nil {
 		return nil, err
 	}
-	n := routesOf(name)
-	if err := os.WriteFile(filepath.Join(documents, "bench.yaml"), []byte(routeDocuments(h.backend, n)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(documents, "bench.yaml"), []byte(routeDocuments(h.backend, name)), 0o600); err != nil {
 		return nil, err
 	}
 	build := exec.CommandContext(ctx, h.o.hansa, "bundle", "build", "-f", documents, "-o", bundle)
@@ -127,7 +126,7 @@ func (h *hansas) routes(ctx context.Context, name string) (*gatewayNode, error) 
 	}
 	h.version = hansaVersion(ctx, h.o.hansa)
 	h.stops = append(h.stops, g.stop)
-	return g, g.serves(ctx, g.addr, proxyHost, routePath(n-1), "", 200)
+	return g, g.serves(ctx, g.addr, proxyHost, routePath(0), "", 200)
 }
 
 func hansaVersion(ctx context.Context, hansa string) string {

@@ -69,7 +69,7 @@ func loadFor(c proxyCase, o options, at place, dir string) (load, error) {
 	case casePost16k:
 		l.path, l.body = postPath, 16<<10
 	case caseRoutes1, caseRoutes1k, caseRoutes100k:
-		l.path, l.paths = routePath(0), routeSample(routesOf(c.name))
+		l.path, l.paths = routePath(0), routeSample()
 	case caseConns:
 		l.connections = activeConns
 		idle := &idleLoad{wrkLoad: l, addr: at.addr}

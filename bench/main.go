@@ -18,7 +18,8 @@
 //	h2-grpc        unary calls with messages of 100 bytes, HTTP/2 without TLS on both sides
 //	64k, 1m        answers of 64 kB and 1 MB
 //	post-16k       requests of 16 kB
-//	routes         routes-1, routes-1000 and routes-100000: plain with so many routes, asked for at random
+//	routes         routes-1, routes-1000 and routes-100000: plain with so many routes, asked for 10,000 paths at random, the
+//	               same ones in each
 //	conns          plain on 200 connections while 10,000 are idle, and the memory of an idle connection
 //	latency        plain in an open loop, at half of the requests per second that nginx reaches in plain
 //	feed           10,000 APIs: how long a change takes to be served and how many bytes it costs, restart, memory, and a

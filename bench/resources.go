@@ -169,49 +169,48 @@ func feedDocuments(backend string, apis int) []string {
 	return parts
 }
 
-// operationsPerAPI is how many routes of the cases of routes share a base path.
-const operationsPerAPI = 100
+// The cases of routes are asked for the same paths, so that they differ in the number of routes and in nothing else: what so
+// many different requests cost the caches by themselves is in all of them. The paths are spread over routeAPIs base paths and
+// routeOperations operations of each.
+const (
+	routeAPIs       = 1000
+	routeOperations = 100
+)
 
-// routesOf returns how many routes the case has.
-func routesOf(name string) int {
-	switch name {
-	case caseRoutes1k:
-		return 1000
-	case caseRoutes100k:
-		return 100_000
-	}
-	return 1
-}
-
-// routePath returns a path of the i-th route.
+// routePath returns a path of the i-th of 100,000 routes.
 func routePath(i int) string {
-	return fmt.Sprintf("/shop-%04d/v1/things-%02d/17", i/operationsPerAPI, i%operationsPerAPI)
+	return fmt.Sprintf("/shop-%04d/v1/things-%02d/17", i/routeOperations, i%routeOperations)
 }
 
-// routeSample returns the paths that are asked for where there are n routes: as many as there are, but not more than suffice
-// to leave no route in the processor's caches for long.
-func routeSample(n int) []string {
-	const most = 10_000
-	var paths []string
-	for i := range min(n, most) {
-		paths = append(paths, routePath(i*max(1, n/most)))
+// routeSample returns the paths that are asked for: as many as suffice to leave no route in the processor's caches for long.
+func routeSample() (paths []string) {
+	const step = 10
+	for i := 0; i < routeAPIs*routeOperations; i += step {
+		paths = append(paths, routePath(i))
 	}
 	return paths
 }
 
-// routeDocuments returns the resources of a case of routes: n operations of as few APIs.
-func routeDocuments(backend string, n int) string {
+// routeDocuments returns the resources of a case of routes: one route for all paths, one for each base path, or one for
+// each operation.
+func routeDocuments(backend, name string) string {
 	var d documents
 	d.site(backend)
 	d.environment("bench", proxyHost)
-	for first := 0; first < n; first += operationsPerAPI {
-		api := &v1.APISpec{BasePath: fmt.Sprintf("/shop-%04d/v1", first/operationsPerAPI), Backend: groupName}
-		for i := range min(operationsPerAPI, n-first) {
-			api.Operations = append(api.Operations, v1.Operation{
-				Name: fmt.Sprintf("getThing%02d", i), Method: "GET", Path: fmt.Sprintf("/things-%02d/{id}", i),
-			})
+	each := []v1.Operation{{Name: "getThing", Method: "GET", Path: "/{kind}/{id}"}}
+	switch name {
+	case caseRoutes1:
+		d.api("shops", "bench", &v1.APISpec{BasePath: "/*/v1", Backend: groupName, Operations: each})
+		return d.String()
+	case caseRoutes100k:
+		each = nil
+		for i := range routeOperations {
+			each = append(each, v1.Operation{Name: fmt.Sprintf("getThing%02d", i), Method: "GET", Path: fmt.Sprintf("/things-%02d/{id}", i)})
 		}
-		d.api(fmt.Sprintf("shop-%04d", first/operationsPerAPI), "bench", api)
+	}
+	for i := range routeAPIs {
+		shop := fmt.Sprintf("shop-%04d", i)
+		d.api(shop, "bench", &v1.APISpec{BasePath: "/" + shop + "/v1", Backend: groupName, Operations: each})
 	}
 	return d.String()
 }

@@ -49,7 +49,7 @@ func verify(ctx context.Context, c proxyCase, at place) error {
 	case casePost16k:
 		path, method, body = postPath, http.MethodPost, bytes.Repeat([]byte("x"), 16<<10)
 	case caseRoutes1, caseRoutes1k, caseRoutes100k:
-		path = routePath(routesOf(c.name) - 1)
+		path = routePath(routeAPIs*routeOperations - 1)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
 	if err != nil {
