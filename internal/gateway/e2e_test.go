@@ -64,7 +64,7 @@ func startNode(t testing.TB, handler http.HandlerFunc, edit func(*Options)) *nod
 }
 
 func (n *node) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := n.Stop(ctx); err != nil {
 		n.t.Errorf("stop: %v", err)

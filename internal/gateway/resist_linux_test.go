@@ -209,7 +209,7 @@ func TestManyConnections(t *testing.T) {
 	}()
 	buf := make([]byte, 4096)
 	for i := range conns {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%addresses))}, Timeout: 10 * time.Second}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%addresses))}, Timeout: time.Minute}
 		c, err := d.Dial("tcp", address)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)

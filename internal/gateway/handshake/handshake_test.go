@@ -106,7 +106,7 @@ func newRig(t testing.TB, o Options) *rig {
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		done, stop := context.WithTimeout(context.Background(), 5*time.Second)
+		done, stop := context.WithTimeout(context.Background(), time.Minute)
 		defer stop()
 		if err := engine.Drain(done); err != nil {
 			t.Errorf("Drain: %v", err)

@@ -41,7 +41,7 @@ func TestIdleMemory(t *testing.T) {
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() && lines.Text() != "idle" {
 		}
-		var per uint64
+		var per int64
 		until(t, "an idle connection takes at most 20 kB", func() bool {
 			per = (inUse() - before) / idleConns
 			return per < mostIdle
@@ -56,13 +56,13 @@ func TestIdleMemory(t *testing.T) {
 }
 
 // inUse is the memory of heap and stacks. Stacks shrink with collections.
-func inUse() uint64 {
+func inUse() int64 {
 	for range 5 {
 		runtime.GC()
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc + m.StackInuse
+	return int64(m.HeapAlloc + m.StackInuse)
 }
 
 // TestIdleClient is the client of TestIdleMemory, in a process of its own. By itself it has nothing to do.
@@ -74,7 +74,7 @@ func TestIdleClient(t *testing.T) {
 	version, _ := strconv.Atoi(os.Getenv("HANSA_TEST_IDLE_VERSION"))
 	var all []net.Conn
 	for range idleConns {
-		c, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", addr, &tls.Config{
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: time.Minute}, "tcp", addr, &tls.Config{
 			ServerName: "a.example", InsecureSkipVerify: true, MaxVersion: uint16(version),
 		})
 		if err != nil {

@@ -171,18 +171,14 @@ func TestHalfClosedInThePool(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r)
 	}, setup{})
 	c := g.dial(t)
-	fastest := time.Hour // a machine that has much else to do may delay some
-	for i := range 20 {
+	c.send(get) // makes the connection
+	c.receive("GET").check(t, 200, "")
+	eventually(t, func() bool { // a machine that has much else to do delays some
 		began := time.Now()
 		c.send(get)
 		c.receive("GET").check(t, 200, "")
-		if i > 0 { // the first one makes the connection
-			fastest = min(fastest, time.Since(began))
-		}
-	}
-	if fastest > 800*time.Millisecond {
-		t.Errorf("the fastest was answered after %v", fastest)
-	}
+		return time.Since(began) < 800*time.Millisecond
+	})
 }
 
 // TestClientFails has clients fail at each stage. Each costs itself: the request that was not complete is not forwarded as if

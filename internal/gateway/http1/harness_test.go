@@ -3,6 +3,7 @@ package http1_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -129,6 +130,7 @@ func start(t *testing.T, script func(net.Conn), s setup) *gateway {
 		t.Fatal(err)
 	}
 	s.backend.Organization, s.backend.Name = "acme", "catalog"
+	s.backend.ConnectMillis = cmp.Or(s.backend.ConnectMillis, 60_000) // no machine is too slow
 	plan, err := registry.Prepare("", []snapshot.Backend{s.backend})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +146,7 @@ func start(t *testing.T, script func(net.Conn), s setup) *gateway {
 	}
 	address := listen(t, &wg, func(c net.Conn) { server.Serve(http1.Conn{Net: c}) })
 	t.Cleanup(func() {
-		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 		defer stop()
 		if err := server.Drain(ctx); err != nil {
 			t.Errorf("Drain: %v", err)

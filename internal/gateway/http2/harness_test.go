@@ -1,6 +1,7 @@
 package http2_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
@@ -143,6 +144,7 @@ func startBefore(t testing.TB, s setup, addresses ...string) *gateway {
 		t.Fatal(err)
 	}
 	s.backend.Organization, s.backend.Name = "acme", "catalog"
+	s.backend.ConnectMillis = cmp.Or(s.backend.ConnectMillis, 60_000) // no machine is too slow
 	for _, a := range addresses {
 		s.backend.Endpoints = append(s.backend.Endpoints, snapshot.Endpoint{Address: a})
 	}
@@ -174,7 +176,7 @@ func startBefore(t testing.TB, s setup, addresses ...string) *gateway {
 		address = listen(t, &wg, func(c net.Conn) { server.Serve(http2.Conn{Net: c, Scheme: "https", Upgrade: up}) })
 	}
 	t.Cleanup(func() {
-		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 		defer stop()
 		if err := server.Drain(ctx); err != nil {
 			t.Errorf("Drain: %v", err)

@@ -77,7 +77,7 @@ func start(t *testing.T, o http3.Options, serve func(x *exchange.Exchange, d exc
 	r.client = &http.Client{Transport: r.trans, Timeout: time.Minute}
 	t.Cleanup(func() {
 		r.trans.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := r.Drain(ctx); err != nil {
 			t.Errorf("Drain: %v", err)
@@ -454,7 +454,7 @@ func TestDrain(t *testing.T) {
 	drained := make(chan error, 1)
 	go func() {
 		<-begun
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		go func() { next <- struct{}{} }()
 		drained <- r.Drain(ctx)

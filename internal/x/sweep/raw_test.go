@@ -54,7 +54,7 @@ func TestAsk(t *testing.T) {
 		if i%100 == 50 {
 			c.Interrupt() // without need
 		}
-		c.ArmRead(10 * time.Second)
+		c.ArmRead(time.Minute)
 		n, sent, err := c.Ask([]byte("abcd"), []byte("ef"), in, nil)
 		if n != 3 || !sent || err != nil || string(in[:n]) != "abc" {
 			t.Fatalf("Ask %d = %q, %t, %v", i, in[:n], sent, err)
@@ -70,7 +70,7 @@ func TestAskFails(t *testing.T) {
 		t.Errorf("Ask without an answer = %d, %t, %v, want ErrTimeout", n, sent, err)
 	}
 	go func() { _, _ = there.Write([]byte("x")) }()
-	c.ArmRead(10 * time.Second)
+	c.ArmRead(time.Minute)
 	p := make([]byte, 2)
 	if n, err := c.Read(p); n != 1 || err != nil {
 		t.Errorf("Read after that = %d, %v", n, err)
@@ -113,7 +113,7 @@ func TestAskLate(t *testing.T) {
 	if _, err := there.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	c.ArmRead(10 * time.Second)
+	c.ArmRead(time.Minute)
 	if n, err := c.Read(p); n != 1 || err != nil {
 		t.Errorf("Read after that = %d, %v", n, err)
 	}
@@ -124,7 +124,7 @@ func TestAskLate(t *testing.T) {
 func TestWaitMissesNothing(t *testing.T) {
 	t.Parallel()
 	c, there := pair(t)
-	c.ArmRead(20 * time.Second)
+	c.ArmRead(time.Minute)
 	var got bytes.Buffer
 	p := make([]byte, 100)
 	if _, err := there.Write([]byte("0")); err != nil {
