@@ -71,6 +71,11 @@ func sayArguments(c *cobra.Command) {
 
 // misfit says in what way args are not those that a command takes. err is what its check says.
 func misfit(c *cobra.Command, check cobra.PositionalArgs, args []string, err error) error {
+	for _, a := range args {
+		if len(c.ValidArgs) > 0 && !slices.Contains(c.ValidArgs, a) {
+			return fmt.Errorf("%q must be one of %s", a, strings.Join(c.ValidArgs, ", "))
+		}
+	}
 	// Only a check of cobra's counts words and knows nothing more of them.
 	if text := err.Error(); !strings.HasPrefix(text, "accepts ") && !strings.HasPrefix(text, "requires ") && !strings.HasPrefix(text, "unknown command ") {
 		return err

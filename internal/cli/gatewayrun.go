@@ -87,6 +87,9 @@ func (s *session) finishGateway(g *gatewayFlags, log *slog.Logger) (err error) {
 	if o.JoinToken, err = secretFile(g.joinTokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err // a token that was deleted once it was spent is no fault
 	}
+	if g.joinTokenFile != "" && o.JoinToken.Len() == 0 {
+		log.Info("the file of --join-token-file is empty or missing, which matters only to a gateway that has not joined yet", "file", g.joinTokenFile)
+	}
 	if o.Passphrase, err = secretFile(g.passphraseFile); err != nil {
 		return err
 	}

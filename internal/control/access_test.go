@@ -104,6 +104,18 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 		}
 	}
 
+	// Of an organization that does not exist only those learn who would see into it.
+	const nowhere = "/api/v1/organizations/none/applications"
+	for token, want := range map[string]int{here[control.Admin]: 403, nothing: 403, all[control.Viewer]: 404} {
+		for _, path := range []string{nowhere, nowhere + "?watch=true", nowhere + "/x"} {
+			if res, body := c.raw("GET", path, http.Header{"Authorization": {"Bearer " + token}}, nil); res.StatusCode != want {
+				t.Errorf("GET %s: status %d %s, want %d", path, res.StatusCode, body, want)
+			} else if want == 404 && !strings.Contains(body, `there is no Organization \"none\"`) {
+				t.Errorf("GET %s: %s", path, body)
+			}
+		}
+	}
+
 	c.clock.Advance(25 * time.Hour)
 	if code, body := status(control.RouteInfo{Method: "GET", Path: "/api/v1/status"}, "Bearer "+here[control.Viewer]); code != 401 || !strings.Contains(body, "expired") {
 		t.Errorf("an expired token: status %d %s, want 401", code, body)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	v1 "hansa.dev/hansa/api/v1"
 	"hansa.dev/hansa/internal/control/problem"
 	"hansa.dev/hansa/internal/store"
 )
@@ -184,7 +185,15 @@ func (s *Server) decide(rt *route, q *request) error {
 	default:
 		return problem.New(problem.Forbidden, "the route %s states no access", rt.label())
 	}
-	return who.require(rt.access.role, q.organization)
+	if err := who.require(rt.access.role, q.organization); err != nil || rt.access.scope != scopeOrganization {
+		return err
+	}
+	// Only who has a role there learns that there is no such organization.
+	k := v1.Key{Kind: v1.KindOrganization, Name: q.organization}
+	if _, ok := s.store.State().Get(k); !ok {
+		return notFound(k)
+	}
+	return nil
 }
 
 // refuse answers with err, or breaks the answer off if it has begun.
