@@ -315,7 +315,7 @@ func TestEndpointsComeAndGo(t *testing.T) {
 	methods := []string{"roundRobin", "leastRequests", "responseTime", "random", "consistentHash"}
 	for i := range 200 {
 		bk := snapshot.Backend{
-			Endpoints: snapshot.Endpoints(append(all[i%4:4:4], all[:i%3]...)...), ResponseMillis: int64(10_000 + i),
+			Endpoints: snapshot.Endpoints(append(all[i%4:4:4], all[:i%3]...)...), ResponseMillis: int64(60_000 + i),
 			Balance: &snapshot.Balance{Method: methods[i%5], HashBy: &snapshot.HashBy{Header: "X-A"}, PanicPercent: 50},
 		}
 		if i%2 == 0 {
