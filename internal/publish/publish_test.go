@@ -352,8 +352,14 @@ func TestOlderRecord(t *testing.T) {
 
 func waitErr(t *testing.T, p *Publisher, want error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !errors.Is(p.Err(), want) || want == nil && p.Err() != nil {
+	waitFault(t, p, want, func(err error) bool { return errors.Is(err, want) })
+}
+
+// waitFault waits until Err is what is wanted: a round publishes before it tells of its fault.
+func waitFault(t *testing.T, p *Publisher, want any, is func(error) bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !is(p.Err()) {
 		if time.Now().After(deadline) {
 			t.Fatalf("Err = %v, want %v", p.Err(), want)
 		}
@@ -372,9 +378,7 @@ func TestStateThatDoesNotCompile(t *testing.T) {
 	r.put(hosts("public", "no-such-environment", "a.example.com"))
 	v = r.putCredential(1)
 	r.feed.wait("the credentials", func() bool { return r.feed.heads[snapshot.CredentialView("acme")].Seq == v.Seq })
-	if err := p.Err(); err == nil || !strings.Contains(err.Error(), "compile") {
-		t.Errorf("Err = %v, want what does not compile", err)
-	}
+	waitFault(t, p, "compile", func(err error) bool { return err != nil && strings.Contains(err.Error(), "compile") })
 	if now := r.feed.head("acme/eu"); now.Root != eu.Root {
 		t.Error("a state that does not compile changed a view")
 	}

@@ -281,9 +281,11 @@ func start(v linkv1.View) *linkv1.SyncUp {
 
 func TestHowCallsEnd(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Options{IdleTimeout: 100 * time.Millisecond})
+	r := newRig(t, Options{})
 	r.publish("api/a", "1")
 	feed := linkv1.NewFeedClient(r.conn)
+	hasty := newRig(t, Options{IdleTimeout: 100 * time.Millisecond})
+	hasty.publish("api/a", "1")
 
 	t.Run("no common protocol", func(t *testing.T) {
 		f, err := feed.Follow(as(t, "acme/eu/a"))
@@ -297,7 +299,7 @@ func TestHowCallsEnd(t *testing.T) {
 		wantCode(t, err, codes.FailedPrecondition)
 	})
 	t.Run("no Hello", func(t *testing.T) {
-		f, err := feed.Follow(as(t, "acme/eu/b"))
+		f, err := linkv1.NewFeedClient(hasty.conn).Follow(as(t, "acme/eu/b"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -330,7 +332,7 @@ func TestHowCallsEnd(t *testing.T) {
 		wantCode(t, err, codes.InvalidArgument)
 	})
 	t.Run("idle transfer", func(t *testing.T) {
-		_, err := syncWith(t, r, start(linkv1.View_VIEW_CONFIGURATION))
+		_, err := syncWith(t, hasty, start(linkv1.View_VIEW_CONFIGURATION))
 		wantCode(t, err, codes.DeadlineExceeded)
 	})
 	t.Run("view is gone", func(t *testing.T) {
