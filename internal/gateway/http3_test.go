@@ -113,6 +113,28 @@ func TestHTTP3(t *testing.T) {
 	}
 }
 
+// TestHTTP3PortIsFree has the system choose ports while many of UDP are taken: one is chosen that is free for both protocols.
+func TestHTTP3PortIsFree(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile, _ := selfSigned(t)
+	n := startNode(t, nil, nil)
+	for range 500 {
+		c, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for range 60 {
+		if err := n.AddListener(t.Context(), Listener{Name: "x", Address: "127.0.0.1:0", HTTP3: true, CertFile: certFile, KeyFile: keyFile}); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.RemoveListener(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestHTTP3PortIsGivenAway hands over while a stream of HTTP/3 goes on: the port becomes free all the same, soon.
 func TestHTTP3PortIsGivenAway(t *testing.T) {
 	t.Parallel()

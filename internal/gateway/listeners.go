@@ -360,14 +360,28 @@ func (g *Gateway) newDoor(ctx context.Context, spec Listener, was *door) (*door,
 			return nil, err
 		}
 	}
+	return d, g.bind(ctx, d, was, lo, rules)
+}
+
+// portTries is how often the system is asked for a port of TCP until that of UDP with the same number is free, too.
+const portTries = 20
+
+// bind gives a door its sockets.
+func (g *Gateway) bind(ctx context.Context, d, was *door, lo listen.Options, rules ingress.Rules) (err error) {
 	inherited := lo.Inherited != nil
-	if d.listener, err = listen.New(ctx, lo); err != nil || !spec.HTTP3 {
-		return d, err
-	}
-	if err = g.addHTTP3(ctx, d, was, rules, inherited); err != nil {
+	_, port, _ := net.SplitHostPort(lo.Address)
+	for tries := 1; ; tries++ {
+		if d.listener, err = listen.New(ctx, lo); err != nil || !d.spec.HTTP3 {
+			return err
+		}
+		if err = g.addHTTP3(ctx, d, was, rules, inherited); err == nil {
+			return nil
+		}
 		err = errors.Join(err, d.listener.Close())
+		if inherited || port != "0" || tries == portTries {
+			return err
+		}
 	}
-	return d, err
 }
 
 // dup returns the socket of d once more.
