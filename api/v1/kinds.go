@@ -31,7 +31,9 @@ type KindInfo struct {
 	// Global kinds belong to no organization.
 	Global bool
 	// System kinds are written by Hansa alone; apply and delete refuse them.
-	System  bool
+	System bool
+	// Private kinds are shown to nobody: they are what Hansa works with. All of them are System, too.
+	Private bool
 	NewSpec func() Spec
 }
 
@@ -55,10 +57,10 @@ func Kinds() []KindInfo {
 		{Kind: KindSubscription, Plural: "subscriptions", NewSpec: func() Spec { return new(SubscriptionSpec) }},
 		{Kind: KindJoinToken, Plural: "jointokens", System: true, NewSpec: func() Spec { return new(JoinTokenSpec) }},
 		{Kind: KindGateway, Plural: "gateways", System: true, NewSpec: func() Spec { return new(GatewaySpec) }},
-		{Kind: KindGroupKey, Plural: "groupkeys", System: true, NewSpec: func() Spec { return new(GroupKeySpec) }},
-		{Kind: KindCertificateKey, Plural: "certificatekeys", System: true, NewSpec: func() Spec { return new(CertificateKeySpec) }},
-		{Kind: KindCertificateOrder, Plural: "certificateorders", System: true, NewSpec: func() Spec { return new(CertificateOrderSpec) }},
-		{Kind: KindACMEAccount, Plural: "acmeaccounts", System: true, NewSpec: func() Spec { return new(ACMEAccountSpec) }},
+		{Kind: KindGroupKey, Plural: "groupkeys", System: true, Private: true, NewSpec: func() Spec { return new(GroupKeySpec) }},
+		{Kind: KindCertificateKey, Plural: "certificatekeys", System: true, Private: true, NewSpec: func() Spec { return new(CertificateKeySpec) }},
+		{Kind: KindCertificateOrder, Plural: "certificateorders", System: true, Private: true, NewSpec: func() Spec { return new(CertificateOrderSpec) }},
+		{Kind: KindACMEAccount, Plural: "acmeaccounts", System: true, Private: true, NewSpec: func() Spec { return new(ACMEAccountSpec) }},
 	}
 }
 

@@ -188,7 +188,7 @@ and the gateways of a group go with it.`,
 		if len(paths) > 0 {
 			return s.changeDocuments(ctx, paths, flags, (*client.Client).DeleteAll)
 		}
-		info, err := kindOf(args[0])
+		info, err := shownKind(args[0])
 		if err != nil {
 			return err
 		}

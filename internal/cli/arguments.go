@@ -22,10 +22,14 @@ func checkArguments(root *cobra.Command) {
 		}
 		return err
 	})
+	root.InitDefaultCompletionCmd()
 	sayArguments(root)
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
-		if c.Name() == "help" {
+		switch c.Name() {
+		case "completion":
+			c.RunE = nameOne
+		case "help":
 			c.Args = func(_ *cobra.Command, args []string) error {
 				if found, rest, _ := root.Find(args); len(rest) > 0 {
 					return unknownCommand(found, rest[0])

@@ -135,17 +135,19 @@ func (s *session) env(flag, variable string) string {
 // group returns a command that only holds others.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{
-		Use: use, Short: short, Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			var names []string
-			for _, sub := range commands {
-				names = append(names, sub.Name())
-			}
-			return fmt.Errorf("name one of its commands: %s", strings.Join(names, ", "))
-		},
+		Use: use, Short: short, Args: cobra.NoArgs, RunE: nameOne,
 	}
 	c.AddCommand(commands...)
 	return c
+}
+
+// nameOne is what a command does that is only there for those below it.
+func nameOne(c *cobra.Command, _ []string) error {
+	var names []string
+	for _, sub := range c.Commands() {
+		names = append(names, sub.Name())
+	}
+	return fmt.Errorf("name one of its commands: %s", strings.Join(names, ", "))
 }
 
 // terminal tells whether a person reads the stream.

@@ -34,7 +34,7 @@ func (s *session) getCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&selector, "selector", "l", "", "only resources with these labels: key=value, key!=value, key, !key")
 	c.RunE = s.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
-		info, err := kindOf(args[0])
+		info, err := shownKind(args[0])
 		if err != nil {
 			return err
 		}
@@ -332,7 +332,7 @@ func (s *session) watchCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&since, "since", "", `begin after this version, "EPOCH.SEQ" (default: now)`)
 	c.RunE = s.run(func(ctx context.Context, _ *cobra.Command, args []string) error {
-		info, err := kindOf(args[0])
+		info, err := shownKind(args[0])
 		if err != nil {
 			return err
 		}

@@ -319,6 +319,9 @@ what is there already is not changed.`,
 			if err != nil {
 				return inFile(err, file)
 			}
+			if out.Imported+out.Unchanged == 0 {
+				return withExit(ExitInvalid, fmt.Errorf("there is no key in %s", file))
+			}
 			err = s.print(importedKeys(out), func(w io.Writer) {
 				verb := "imported"
 				if out.DryRun {

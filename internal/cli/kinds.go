@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -21,10 +22,22 @@ func kindOf(word string) (v1.KindInfo, error) {
 	return info, nil
 }
 
+// shownKind is kindOf for a kind whose resources are asked for.
+func shownKind(word string) (v1.KindInfo, error) {
+	info, err := kindOf(word)
+	if err == nil && info.Private {
+		err = withExit(ExitUsage, fmt.Errorf("%s are what Hansa works with, and are not shown", info.Plural))
+	}
+	return info, err
+}
+
+// plurals returns the kinds whose resources can be asked for.
 func plurals() []string {
 	var out []string
 	for _, info := range v1.Kinds() {
-		out = append(out, info.Plural)
+		if !info.Private {
+			out = append(out, info.Plural)
+		}
 	}
 	return out
 }

@@ -32,7 +32,7 @@ func TestRemedies(t *testing.T) {
 		{"command of a group misspelt", "", []string{"keys", "crate", "x"}, cli.ExitUsage, `did you mean "hansa keys create"?`},
 		{"command unknown", "", []string{"frobnicate"}, cli.ExitUsage, `there is no command "hansa frobnicate"`},
 		{"help of an unknown command", "", []string{"help", "keys", "x"}, cli.ExitUsage, `there is no command "hansa keys x"`},
-		{"group alone", "", []string{"keys"}, cli.ExitUsage, "create, import, list, rotate, revoke"},
+		{"group alone", "", []string{"keys"}, cli.ExitUsage, "create, import, list, revoke, rotate"},
 		{"no kind", "", []string{"get"}, cli.ExitUsage, "name a kind: organizations, "},
 		{"argument missing", "", []string{"schema"}, cli.ExitUsage, "an argument is missing; it is used as"},
 		{"argument too many", "", []string{"schema", "API", "x"}, cli.ExitUsage, `the argument "x" is one too many`},

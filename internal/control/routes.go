@@ -221,6 +221,9 @@ func tokenRoutes() []route {
 func kindRoutes(info v1.KindInfo) []route {
 	base := "/api/v1/organizations/{organization}/" + info.Plural
 	list, read, write := inPath(Viewer), inPath(Viewer), inPath(Editor)
+	if info.Private {
+		return nil
+	}
 	switch info.Kind {
 	case v1.KindOrganization:
 		// Whoever may read in some organization sees that one in the list.
@@ -238,7 +241,7 @@ func kindRoutes(info v1.KindInfo) []route {
 				what: "forget a revoked gateway",
 			},
 		}
-	case v1.KindJoinToken, v1.KindGroupKey, v1.KindCertificateKey, v1.KindCertificateOrder, v1.KindACMEAccount:
+	case v1.KindJoinToken:
 		return nil
 	}
 	of := func(h func(*Server, *request, v1.KindInfo) error) func(*Server, *request) error {

@@ -323,7 +323,7 @@ func TestExplain(t *testing.T) {
 		{kind: "API", path: "spec.basepath", err: `did you mean "basePath"?`},
 		{kind: "API", path: "metadata.name.x", err: "it has none"},
 		{kind: "Apo", err: `did you mean "API"?`},
-		{kind: "zzz", err: "the kinds are: ACMEAccount, API, APIRevision"},
+		{kind: "zzz", err: "the kinds are: API, APIRevision, Application"},
 	} {
 		var sb strings.Builder
 		info, err := KindOf(tt.kind)

@@ -174,7 +174,9 @@ func KindOf(word string) (v1.KindInfo, error) {
 		if strings.EqualFold(word, string(info.Kind)) || strings.EqualFold(word, info.Plural) {
 			return info, nil
 		}
-		names = append(names, string(info.Kind))
+		if !info.Private {
+			names = append(names, string(info.Kind))
+		}
 	}
 	slices.Sort(names)
 	return v1.KindInfo{}, fmt.Errorf("there is no kind %q; %s", shorten(word), didYouMean(word, names, "the kinds are: "+joinWords(names)))
