@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long goroutines may take to end after the last test.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // Run runs the tests of m and returns what the process is to exit with: 1 if they have left goroutines that run functions,
 // or were started by some, whose full names begin with prefix, such as hansa.dev/hansa/internal; their stacks are written to w.
