@@ -58,8 +58,8 @@ type successor struct {
 	abandoned bool
 }
 
-// Upgrade hands over to a new process, and returns when that serves. This one then finishes its connections and ends: see
-// Wait. After an error it goes on as if nothing had been.
+// Upgrade hands over to a new process, and returns when that serves all connections that come. This one then finishes its own
+// and ends: see Wait. After an error it goes on as if nothing had been.
 func (g *Gateway) Upgrade(ctx context.Context, u operate.Upgrade) (operate.Upgraded, error) {
 	if g.opts.Successor == nil {
 		return operate.Upgraded{}, ErrNoUpgrade
@@ -292,19 +292,22 @@ func (g *Gateway) handTraffic(before gateway.Status, s *successor) error {
 // its streams have lost their ground.
 const tellEvery = time.Second
 
-// retire finishes the connections of this process, and then lets Wait return.
+// retire finishes the connections of this process, and then lets Wait return. When it returns, this process takes no more of
+// them: all that come are the other one's.
 func (g *Gateway) retire(counts []byte) {
 	ctx, done := context.WithCancel(context.Background())
+	closed := make(chan struct{})
 	g.retirement.Go(func() {
 		g.report(ctx, counts)
 		close(g.retired)
 	})
 	g.retirement.Go(func() {
 		defer done()
-		if err := g.traffic.Retire(ctx); err != nil {
+		if err := g.traffic.Retire(ctx, func() { close(closed) }); err != nil {
 			g.log.Warn("connections were cut off after the handover", "err", err)
 		}
 	})
+	<-closed
 }
 
 // report keeps in touch with the process that serves until ctx ends, and once more after that.

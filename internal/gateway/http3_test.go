@@ -162,7 +162,7 @@ func TestHTTP3PortIsGivenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	var retired sync.WaitGroup
-	retired.Go(func() { _ = n.Retire(t.Context()) })
+	retired.Go(func() { _ = n.Retire(t.Context(), func() {}) })
 	eventually(t, func() bool {
 		c, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", address)
 		if err != nil {

@@ -149,15 +149,20 @@ func (g *Gateway) Freeze() (counts []byte, err error) { return g.counts.freeze()
 func (g *Gateway) Thaw() { g.counts.thaw() }
 
 // Retire hands the traffic over to another process, which listens on the same sockets: this one takes no more connections,
-// those that it has may finish within RetireLimit; those of HTTP/3, whose port cannot be shared, within a second. It returns when none is left; Stop must still be called, and also cuts
-// Retire short. There is no way back. The health checks go on as they are, for they speak of the node and not of this
-// process.
-func (g *Gateway) Retire(ctx context.Context) error {
+// of which it tells by a call of closed, once; those that it has may finish within RetireLimit; those of HTTP/3, whose port
+// cannot be shared, within a second. It returns when none is left; Stop must still be called, and also cuts Retire short. There
+// is no way back. The health checks go on as they are, for they speak of the node and not of this process.
+func (g *Gateway) Retire(ctx context.Context, closed func()) error {
 	if g.finish() {
+		closed()
 		return ErrStopping
 	}
 	_ = g.adminListener.Close() // the connections that it has are soon done
 	doors := g.doors.stop()
+	for _, d := range doors {
+		<-d.listener.Stopped()
+	}
+	closed()
 	ctx, cancel := context.WithTimeout(ctx, g.opts.RetireLimit)
 	defer cancel()
 	faults := make([]error, len(doors))
