@@ -176,6 +176,9 @@ func (s *session) report(c *cobra.Command, err error) {
 	var b strings.Builder
 	for _, fault := range f.Faults {
 		b.WriteString(faultText(fault))
+		if strings.Contains(f.Message, fault.Message) { // say it once
+			f.Message = "nothing was changed"
+		}
 	}
 	fmt.Fprintf(&b, "%s: %s", c.CommandPath(), f.Message)
 	if f.CorrelationID != "" {

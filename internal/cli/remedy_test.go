@@ -21,6 +21,7 @@ func TestRemedies(t *testing.T) {
 	t.Cleanup(func() { taken.Close() })
 	data := func(name string) string { return filepath.Join(n.dir, name) }
 	file := n.file("app.yaml", "kind: Application\nmetadata: {name: a}\nspec: {owner: a}\n")
+	n.ok("apply", "-f", n.file("sites.yaml", "kind: Site\nmetadata: {name: used}\nspec: {region: here}\n---\nkind: GatewayGroup\nmetadata: {name: user}\nspec: {site: used}\n"))
 	cut := n.file("cut.bundle", "HANSABUNDLE1P\x00\x00")
 	for _, tt := range []struct {
 		name, stdin string
@@ -42,6 +43,7 @@ func TestRemedies(t *testing.T) {
 		{"nothing on standard input", "", []string{"apply", "-f", "-"}, cli.ExitInvalid, "there is no resource in stdin"},
 		{"nothing in a file", "", []string{"diff", "-f", n.file("none.yaml", "\xef\xbb\xbf# later\r\n---\r\n")}, cli.ExitInvalid, "there is no resource in " + data("none.yaml")},
 		{"control character", "kind: Site\nmetadata: {name: \"a\x00\"}\n", []string{"apply", "-f", "-"}, cli.ExitInvalid, "stdin:2:20: the control character U+0000"},
+		{"still in use", "", []string{"delete", "site", "used"}, cli.ExitConflict, "hansa delete: nothing was changed (in-use, "},
 		{"CA without certificate", "", []string{"get", "apis", "--ca-file", file}, cli.ExitInvalid, file + " holds no PEM certificate"},
 		{"damaged bundle", "", []string{"bundle", "inspect", cut}, cli.ExitInvalid, "is damaged"},
 		{"gateway from it", "", []string{"gateway", "--data", data("gw"), "--bundle", cut, "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, cli.ExitConfig, "is damaged"},
