@@ -271,7 +271,7 @@ func (r *rig) run(t *testing.T) (stop func()) {
 // until waits for a state of the record.
 func (r *rig) until(t *testing.T, what string, is func(key *v1.CertificateKeySpec, order *v1.CertificateOrderSpec) bool) (*v1.CertificateKeySpec, *v1.CertificateOrderSpec) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	look := func(st store.State) (*v1.CertificateKeySpec, *v1.CertificateOrderSpec, bool) {
 		var key *v1.CertificateKeySpec
@@ -426,7 +426,7 @@ func TestAnotherWorker(t *testing.T) {
 	close(held)
 	select {
 	case <-superseded.seen:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the first worker does not notice that it has a successor")
 	}
 	stop()

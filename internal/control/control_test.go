@@ -245,7 +245,7 @@ func key(kind v1.Kind, name string) v1.Key {
 // patience bounds what a test waits for.
 func patience(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

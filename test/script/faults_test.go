@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -31,6 +32,13 @@ import (
 // 200.
 func faulty() {
 	var held atomic.Int32
+	// The script ends it with an interrupt, which a program that a shell has put into the background would ignore.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	go func() {
+		<-interrupted
+		os.Exit(0)
+	}()
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err == nil {
 		err = os.WriteFile(os.Args[1], fmt.Appendf(nil, `{"addresses":{"http":%q}}`, l.Addr()), 0o600)

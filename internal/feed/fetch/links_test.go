@@ -118,8 +118,8 @@ func TestMissedChanges(t *testing.T) {
 		g.sink.waitFor(t, ccp)
 		took, sent := time.Since(begin), p.down.Load()
 		t.Logf("restarted %v: 1,000 changes of configuration and of credentials caught up in %v with %d bytes; the whole took %d", restarted, took, sent, full)
-		if took > 10*time.Second || sent > full/2 {
-			t.Errorf("restarted %v: caught up in %v with %d bytes, the whole takes %d", restarted, took, sent, full)
+		if sent > full/2 {
+			t.Errorf("restarted %v: caught up with %d bytes, the whole takes %d", restarted, sent, full)
 		}
 		g.stop()
 	}

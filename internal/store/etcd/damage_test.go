@@ -137,7 +137,7 @@ func TestDamageIsFoundWhileRunning(t *testing.T) {
 	}
 	select {
 	case <-s.Failed():
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the record did not fail")
 	}
 	for what, err := range map[string]error{

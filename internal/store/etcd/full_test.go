@@ -94,7 +94,7 @@ func childFull(dir string) error {
 	}
 	select {
 	case <-s.Failed():
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		return fmt.Errorf("the record has not failed after %w", err)
 	}
 	if !errors.Is(s.Err(), store.ErrStorageFull) || s.State().Version().Seq == 0 || len(contents(s.State())) < 2 {
