@@ -45,7 +45,7 @@ func TestLinearizable(t *testing.T) {
 	const clients, operations = 4, 60
 	s, kv := openFlaky(t)
 	kv.sent = true
-	s.SetCommitTimeout(20 * time.Second)
+	s.SetCommitTimeout(time.Minute)
 	var mu sync.Mutex // guards history
 	var history []porcupine.Operation
 	start := time.Now()
@@ -105,7 +105,7 @@ func TestLinearizable(t *testing.T) {
 		},
 		DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
 	}
-	if result := porcupine.CheckOperationsTimeout(model, history, 30*time.Second); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(model, history, 3*time.Minute); result != porcupine.Ok {
 		t.Errorf("the history of %d operations is not linearizable: %v", len(history), result)
 	}
 	if got := s.State().Version().Seq; got == 0 {
