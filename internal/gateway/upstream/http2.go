@@ -304,8 +304,15 @@ func (m *muxCall) fault(err error) *exchange.Fault {
 		return errResponseTooLarge
 	case errors.Is(err, mux.ErrProtocol), errors.Is(err, errBackwards):
 		return errProtocol
-	case errors.Is(err, mux.ErrTimeout):
+	case errors.Is(err, mux.ErrTimeout), expired(m.call.x):
 		return errTimeout
 	}
 	return errReset
+}
+
+// expired tells whether the client of a gRPC call waits no longer. The backend was told for how long it does, and may reset the
+// stream when that is over, before this side has looked at the time: that is no fault of the backend.
+func expired(x *exchange.Exchange) bool {
+	d := x.GRPCTimeout()
+	return d > 0 && time.Since(x.Start) >= d
 }

@@ -255,6 +255,26 @@ func TestHTTP2Window(t *testing.T) {
 	})
 }
 
+// TestGRPCDeadlineOfTheBackend has a backend reset a gRPC call, before the client's time is over and just then.
+func TestGRPCDeadlineOfTheBackend(t *testing.T) {
+	for after, want := range map[time.Duration]string{10 * time.Millisecond: "upstream-reset", 50 * time.Millisecond: "upstream-timeout"} {
+		t.Run(want, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, r *rig) {
+				r.serve["h:1"] = frames(func(f *framed, id uint32) error {
+					time.Sleep(after)
+					return f.WriteRSTStream(id, xhttp2.ErrCodeCancel)
+				})
+				b := r.commit(t, snapshot.Backend{Endpoints: snapshot.Endpoints("h:1"), HTTPVersion: "2"})
+				x := get("/")
+				x.Start = time.Now()
+				x.Req.AddString(exchange.IDContentType.Name(), "application/grpc")
+				x.Req.AddString(exchange.NameOf("Grpc-Timeout"), "50m")
+				check(t, outcome(b, x, new(down)), want)
+			})
+		})
+	}
+}
+
 // TestHTTP2Pending bounds the requests that wait for a stream.
 func TestHTTP2Pending(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, r *rig) {
