@@ -60,7 +60,7 @@ func TestRecordDies(t *testing.T) {
 
 	acknowledged := 0
 	var exit error
-	for deadline := time.Now().Add(3 * time.Minute); exit == nil; {
+	for deadline := time.Now().Add(8 * time.Minute); exit == nil; {
 		applied := make(chan error, 1)
 		before := used(t, disk)
 		go func() {
