@@ -99,7 +99,7 @@ func StartControl(ctx context.Context, opts ControlOptions) (*Control, error) {
 	if opts.Keys == nil {
 		opts.Keys = keys.FileProvider{Path: absolute(opts.Data) + ".key", Outside: opts.Data, Generate: true}
 	}
-	c := &Control{opts: opts, process: newProcess(opts.Log), trimmer: newTrimmer()}
+	c := &Control{opts: opts, process: newProcess(opts.Log), trimmer: newTrimmer(nil)}
 	if err := c.start(ctx); err != nil {
 		return nil, errors.Join(err, c.stop(context.WithoutCancel(ctx)))
 	}

@@ -209,7 +209,7 @@ func (g *Gateway) makeTraffic(context.Context) (err error) {
 		return fmt.Errorf("%w: %w", ErrSetting, err)
 	}
 	g.onStop("data plane", drainLimit, g.stopTraffic)
-	g.sink = &sink{Gateway: g.traffic, done: g.configured, trimmer: newTrimmer()}
+	g.sink = &sink{Gateway: g.traffic, done: g.configured, trimmer: newTrimmer(g.traffic.Connections)}
 	g.run("trimmer", g.sink.trimmer.run)
 	return nil
 }

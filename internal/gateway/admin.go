@@ -179,7 +179,7 @@ func (g *Gateway) Status() Status {
 	defer c.mu.Unlock()
 	s := Status{
 		Version: g.opts.Version, Generation: c.generation, APIs: len(c.builder.parts.apis),
-		Credentials: c.creds.Len(), CredentialSeq: c.credentials.Seq, Streams: c.streams.count(), Connections: g.connections(),
+		Credentials: c.creds.Len(), CredentialSeq: c.credentials.Seq, Streams: c.streams.count(), Connections: g.Connections(),
 		Maintenance: c.health.Maintenance(), Draining: c.health.Draining(), StartedAt: g.started, LastRefusal: c.lastRefusal,
 	}
 	if p := c.plan.Load(); p != nil {

@@ -98,8 +98,8 @@ func (g *Gateway) leave(on bool) {
 	g.doors.leave(on)
 }
 
-// connections is the number of open connections.
-func (g *Gateway) connections() (n int) {
+// Connections is the number of open connections of clients.
+func (g *Gateway) Connections() (n int) {
 	for _, e := range g.doors.engines() {
 		n += e.Connections()
 	}
