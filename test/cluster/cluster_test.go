@@ -96,6 +96,9 @@ func TestMissedChanges(t *testing.T) {
 	took := eventually(t, patience, func() error { return g.marked(ctx, missed) })
 	received := g.metric(t, "hansa_link_received_bytes_total") - before
 	t.Logf("caught up with %d changes in %v, %.0f bytes", missed, took.Round(time.Millisecond), received)
+	if took > 10*time.Second { // alone it takes 0.3 s; the pause before a link is tried again is 5 s at most
+		t.Errorf("catching up took %v, want less than 10 s", took)
+	}
 	// TLS and HTTP/2 of three connections take some 10 kB; the change itself one entry.
 	if received > 64<<10 {
 		t.Errorf("catching up took %.0f bytes: that is more than what differs", received)
